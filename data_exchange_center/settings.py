@@ -1,0 +1,72 @@
+"""Every host, port, folder and credential, from the environment or the git-ignored `.env`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+ENV_FILE = ROOT / ".env"
+
+
+class Settings(BaseSettings):
+    """One field a setting; the environment's variable is the field's name in capitals. See `.env.example`."""
+
+    model_config = SettingsConfigDict(env_file=ENV_FILE, env_ignore_empty=True, extra="ignore")
+
+    dataset: Literal["generated", "ml-1m"] = "generated"
+    data_dir: Path | None = None
+    artefacts_dir: Path = Path("data_exchange_center")
+    seed: int = 2024
+
+    services: Literal["auto", "native", "docker"] = "auto"
+    services_dir: Path = Path(".services")  # downloaded servers, shared by all stacks
+    run_dir: Path = Path(".run")  # process ids, logs and data of one stack
+
+    redis_host: str = "127.0.0.1"
+    redis_port: int = 6379
+    es_host: str = "127.0.0.1"
+    es_port: int = 9200
+    es_user: str = "elastic"
+    es_password: SecretStr = SecretStr("")
+    feast_host: str = "127.0.0.1"
+    feast_port: int = 6566
+    triton_host: str = "127.0.0.1"
+    triton_http_port: int = 8000
+    triton_grpc_port: int = 8001
+    triton_metrics_port: int = 8002
+
+    web_host: str = "127.0.0.1"
+    web_port: int = 5000
+    web_workers: int = 2
+    web_threads: int = 8
+
+    def folder(self, path: Path) -> Path:
+        """A folder setting as an absolute path; a relative one counts from the repository's root, not from `.`."""
+        return (ROOT / path.expanduser()).resolve()
+
+    @property
+    def artefacts(self) -> Path:
+        """Root of all artefacts."""
+        return self.folder(self.artefacts_dir)
+
+    @property
+    def raw_data(self) -> Path:
+        """Folder with ratings.dat, users.dat and movies.dat."""
+        return self.folder(self.data_dir or Path("data") / self.dataset)
+
+    @property
+    def dataset_name(self) -> str:
+        """The name that every metric and report carries."""
+        return self.raw_data.name if self.data_dir else self.dataset
+
+    @property
+    def es_url(self) -> str:
+        """Elasticsearch's address."""
+        return f"http://{self.es_host}:{self.es_port}"
+
+    @property
+    def feast_url(self) -> str:
+        """The Feast feature server's address."""
+        return f"http://{self.feast_host}:{self.feast_port}"

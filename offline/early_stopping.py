@@ -1,0 +1,36 @@
+"""Keeps the best epoch by a figure on `valid`, and says when to stop."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass
+class BestEpoch:
+    """The larger the figure the better; `patience` epochs in a row without a gain of `minimum_gain` end the training."""
+
+    patience: int = 2
+    minimum_gain: float = 1e-4
+    value: float = float("-inf")
+    epochs: int = 0  # how many led to the best
+    state: dict[str, Any] = field(default_factory=dict, repr=False)
+    curve: list[float] = field(default_factory=list)
+
+    def stop_after(self, value: float, model: nn.Module) -> bool:
+        """Takes the figure of the epoch just finished; True when training should end."""
+        self.curve.append(round(value, 6))
+        if value >= self.value + self.minimum_gain:
+            self.value, self.epochs, self.state = value, len(self.curve), state_on_cpu(model)
+        return len(self.curve) - self.epochs >= self.patience
+
+
+def state_on_cpu(model: nn.Module) -> dict[str, Any]:
+    """A copy of the model's state, to keep or to save."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def training_device() -> torch.device:
+    """The GPU when there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

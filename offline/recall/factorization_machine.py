@@ -1,0 +1,95 @@
+"""A factorization machine on userid and itemid alone, and its two objectives."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Vectors = npt.NDArray[np.float32]
+
+
+class FactorizationMachine(nn.Module):
+    """score(u, i) = bias + bias_u + bias_i + <factors_u, factors_i>.
+
+    Source: Rendle, "Factorization Machines", ICDM 2010, with two one-hot fields. Index 0 is the unknown id: its rows
+    stay zero, so that an unknown user gets the items' biases and an unknown item the user's.
+    """
+
+    def __init__(self, users: int, items: int, dim: int) -> None:
+        """Makes the tables.
+
+        Args:
+            users, items: sizes of the vocabularies, unknown counted.
+            dim: factors of each id.
+        """
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(()))
+        # The last column of each table is the id's bias: one look-up fetches both.
+        self.users = nn.Embedding(users, dim + 1, padding_idx=0)
+        self.items = nn.Embedding(items, dim + 1, padding_idx=0)
+        for table in (self.users, self.items):
+            nn.init.normal_(table.weight, std=0.1 / dim**0.5)
+            with torch.no_grad():
+                table.weight[:, -1] = 0
+                table.weight[0] = 0
+
+    def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores pairs.
+
+        Args:
+            users, items: [n] int64 indices.
+
+        Returns:
+            [n] logits; [n] squared norm of the rows looked up, for the L2 penalty.
+        """
+        u, i = self.users(users), self.items(items)
+        score = self.bias + u[:, -1] + i[:, -1] + (u[:, :-1] * i[:, :-1]).sum(1)
+        return score, u.square().sum(1) + i.square().sum(1)
+
+    @torch.no_grad()
+    def vectors(self) -> tuple[Vectors, Vectors]:
+        """Tables whose inner products equal the scores up to a constant of the user.
+
+        Returns:
+            [users, dim + 1] with a last column of ones, and [items, dim + 1] with the item's bias as the last column:
+            <user, item> = score - bias - bias_u. What is left out is the same for all items of one user, so that
+            neither the order nor a softmax over the items notices.
+        """
+        users = self.users.weight.detach().cpu().numpy().copy()
+        users[:, -1] = 1
+        return users, self.items.weight.detach().cpu().numpy().copy()
+
+
+def full_softmax_loss(users: Tensor, items: Tensor, positives: Tensor) -> Tensor:
+    """Negative log likelihood of users' positives under a softmax over the whole catalogue.
+
+    Args:
+        users: [b, dim] user vectors.
+        items: [items, dim] item vectors, row 0 (unknown) left out.
+        positives: [b, items] multi-hot.
+
+    Returns:
+        Mean over the positives.
+    """
+    log_likelihood = functional.log_softmax(users @ items.T, dim=1)
+    return -(log_likelihood * positives).sum() / positives.sum()
+
+
+def sampled_softmax_loss(
+    users: Tensor, positive_items: Tensor, sampled_items: Tensor, log_q: Tensor, collision: Tensor
+) -> Tensor:
+    """The same likelihood estimated from shared negatives, for catalogues too large for the full softmax.
+
+    Source: the logQ correction of Bengio & Senécal (2008), as used in Yi et al., RecSys 2019: an item drawn with
+    probability q stands for 1 / (samples × q) items of the catalogue.
+
+    Args:
+        users: [b, dim], positive_items: [b, dim], sampled_items: [s, dim].
+        log_q: [s] log of the expected count of each sampled item.
+        collision: [b, s] True where the sampled item is the row's positive.
+    """
+    positive = (users * positive_items).sum(1, keepdim=True)
+    sampled = (users @ sampled_items.T - log_q).masked_fill(collision, -torch.inf)
+    return -(positive.squeeze(1) - torch.logsumexp(torch.cat([positive, sampled], 1), 1)).mean()
+

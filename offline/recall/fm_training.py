@@ -1,0 +1,230 @@
+"""Fits the factorization machine to either objective, and measures what it recalls."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from offline.early_stopping import BestEpoch, training_device
+from offline.recall.factorization_machine import FactorizationMachine, full_softmax_loss, sampled_softmax_loss
+
+DIM = 16
+RATED_BATCH = 8192
+RATED_LEARNING_RATE = 0.01
+RETRIEVAL_USERS = 256  # users a step of the full softmax
+RETRIEVAL_PAIRS = 4096  # positives a step of the sampled softmax, and items drawn for it
+RETRIEVAL_LEARNING_RATE = 0.02
+FULL_SOFTMAX_ITEMS = 20_000  # up to here the whole catalogue fits into every step
+USERS_AT_A_TIME = 1024
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Rows of (user_index, item_index, label), and the sizes of the two vocabularies."""
+
+    users: Ints
+    items: Ints
+    labels: npt.NDArray[np.uint8]
+    user_count: int
+    item_count: int
+
+    def select(self, rows: npt.NDArray[np.bool_]) -> "Pairs":
+        """Those rows."""
+        return Pairs(self.users[rows], self.items[rows], self.labels[rows], self.user_count, self.item_count)
+
+    def positives(self) -> "Pairs":
+        """The positive rows."""
+        return self.select(self.labels == 1)
+
+    def matrix(self) -> sp.csr_matrix:
+        """[user_count, item_count] float32, 1 where the pair occurs."""
+        ones = np.ones(len(self.users), np.float32)
+        matrix = sp.csr_matrix((ones, (self.users, self.items)), (self.user_count, self.item_count))
+        matrix.data[:] = 1
+        return matrix
+
+
+Evaluate = Callable[[FactorizationMachine], float]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When to stop: by `evaluate` on valid, or after the epochs that it chose."""
+
+    epochs: int
+    evaluate: Evaluate | None = None
+
+
+def fit_rated(fit: Pairs, l2: float, schedule: Schedule, seed: int) -> tuple[FactorizationMachine, BestEpoch]:
+    """Log loss on the rated rows.
+
+    Args:
+        fit: rows to fit.
+        l2: penalty on the embedding rows of the batch (and so by how often an id occurs).
+        schedule: at most how many epochs, and what stops earlier.
+        seed: of the tables and of the rows' order.
+
+    Returns:
+        The model of the best epoch, and that epoch.
+    """
+    device = training_device()
+    torch.manual_seed(seed)
+    model = FactorizationMachine(fit.user_count, fit.item_count, DIM).to(device)
+    columns = [torch.from_numpy(column).to(device) for column in (fit.users, fit.items)]
+    labels = torch.from_numpy(fit.labels).float().to(device)
+
+    def steps(optimizer: torch.optim.Optimizer) -> None:
+        for rows in torch.randperm(len(labels)).to(device).split(RATED_BATCH):
+            logits, norms = model(columns[0][rows], columns[1][rows])
+            loss = functional.binary_cross_entropy_with_logits(logits, labels[rows]) + l2 * norms.mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return model, _epochs(model, RATED_LEARNING_RATE, steps, schedule, f"FM rated, L2 {l2:g}")
+
+
+def fit_retrieval(fit: Pairs, l2: float, schedule: Schedule, seed: int) -> tuple[FactorizationMachine, BestEpoch]:
+    """Softmax of each user's positives over the catalogue: arguments and result as in `fit_rated`."""
+    device = training_device()
+    torch.manual_seed(seed)
+    model = FactorizationMachine(fit.user_count, fit.item_count, DIM).to(device)
+    positives = fit.positives()
+    frequency = np.bincount(positives.items, minlength=fit.item_count).astype(np.float64)
+    with torch.no_grad():  # the softmax of popularity is where training begins
+        model.items.weight[1:, -1] = torch.log(torch.from_numpy((frequency[1:] + 1) / (frequency.sum() + 1)))
+        # A user without a positive is in no step: zeros recommend by the items' biases, random factors by chance.
+        without = np.bincount(positives.users, minlength=fit.user_count) == 0
+        model.users.weight[torch.from_numpy(without)] = 0
+    full = fit.item_count <= FULL_SOFTMAX_ITEMS
+    steps = _full_softmax_steps(model, positives, l2) if full else _sampled_softmax_steps(model, positives, frequency, l2)
+    return model, _epochs(model, RETRIEVAL_LEARNING_RATE, steps, schedule, f"FM retrieval, L2 {l2:g}")
+
+
+Steps = Callable[[torch.optim.Optimizer], None]
+
+
+def _full_softmax_steps(model: FactorizationMachine, positives: Pairs, l2: float) -> Steps:
+    # All positives of one user share its row of scores over the catalogue, so an epoch costs users × items, not
+    # positives × items.
+    matrix = positives.matrix()
+    active = np.flatnonzero(matrix.getnnz(axis=1))
+    device = model.bias.device
+
+    def steps(optimizer: torch.optim.Optimizer) -> None:
+        for users in torch.from_numpy(active)[torch.randperm(len(active))].split(RETRIEVAL_USERS):
+            liked = torch.from_numpy(matrix[users.numpy()].toarray()).to(device)
+            rows, catalogue = model.users(users.to(device)), model.items.weight
+            norms = rows.square().sum(1) @ liked.sum(1) + catalogue.square().sum(1) @ liked.sum(0)
+            likelihood = full_softmax_loss(_with_ones(rows), catalogue[1:], liked[:, 1:])
+            loss = likelihood + l2 * norms / liked.sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return steps
+
+
+def _sampled_softmax_steps(
+    model: FactorizationMachine, positives: Pairs, frequency: npt.NDArray[np.float64], l2: float
+) -> Steps:
+    device = model.bias.device
+    users, items = (torch.from_numpy(column).to(device) for column in (positives.users, positives.items))
+    drawn_by = frequency**0.75
+    drawn_by[1:] += 1e-3 * drawn_by.mean()  # every item of the catalogue can be drawn; the unknown one cannot
+    probability = torch.from_numpy(drawn_by / drawn_by.sum())
+
+    def steps(optimizer: torch.optim.Optimizer) -> None:
+        for pairs in torch.randperm(len(users)).to(device).split(RETRIEVAL_PAIRS):
+            drawn = torch.multinomial(probability, RETRIEVAL_PAIRS, replacement=True)
+            log_q = torch.log(probability[drawn] * RETRIEVAL_PAIRS).float().to(device)
+            drawn = drawn.to(device)
+            rows, wanted = model.users(users[pairs]), model.items(items[pairs])
+            collision = items[pairs][:, None] == drawn[None, :]
+            likelihood = sampled_softmax_loss(_with_ones(rows), wanted, model.items(drawn), log_q, collision)
+            loss = likelihood + l2 * (rows.square().sum(1) + wanted.square().sum(1)).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return steps
+
+
+def _with_ones(rows: Tensor) -> Tensor:
+    """User rows with their bias, which no softmax over items sees, replaced by the 1 that meets the items' bias."""
+    return torch.cat([rows[:, :-1], rows.new_ones(len(rows), 1)], 1)
+
+
+def _epochs(model: FactorizationMachine, rate: float, steps: Steps, schedule: Schedule, name: str) -> BestEpoch:
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
+    best = BestEpoch()
+    with tqdm(range(schedule.epochs), desc=name, unit="epoch", leave=False, disable=None) as bar:
+        for epoch in bar:
+            model.train()
+            steps(optimizer)
+            # Without a figure to go by, the last of the epochs asked for is the best.
+            figure = schedule.evaluate(model) if schedule.evaluate else float(epoch)
+            bar.set_postfix(valid=f"{figure:.4f}")
+            if best.stop_after(figure, model):
+                break
+    model.load_state_dict(best.state)
+    return best
+
+
+def score_pairs(user_vectors: Floats, item_vectors: Floats, pairs: Pairs) -> Floats:
+    """[n] inner products; for AUC add the users' biases."""
+    return np.einsum("nd,nd->n", user_vectors[pairs.users], item_vectors[pairs.items])
+
+
+@torch.no_grad()
+def pair_logits(model: FactorizationMachine, pairs: Pairs) -> Floats:
+    """[n] FM scores of pairs, on the model's device."""
+    device = model.bias.device
+    logits, _ = model(torch.from_numpy(pairs.users).to(device), torch.from_numpy(pairs.items).to(device))
+    scores: Floats = logits.cpu().numpy()
+    return scores
+
+
+def auc(pairs: Pairs, scores: npt.NDArray[np.floating]) -> float:
+    """Area under the ROC curve; 0.5 where only one class occurs (too small a data set to tell)."""
+    if pairs.labels.min(initial=1) == pairs.labels.max(initial=0):
+        return 0.5
+    return float(roc_auc_score(pairs.labels, scores))
+
+
+def top_items(user_vectors: Floats, item_vectors: Floats, users: Ints, seen: sp.csr_matrix, k: int) -> Ints:
+    """[n, k] exact nearest item indices by inner product, items in `seen` and the unknown one left out."""
+    scores = torch.from_numpy(user_vectors[users]) @ torch.from_numpy(item_vectors).T
+    scores[torch.from_numpy(seen[users].toarray() != 0)] = -torch.inf
+    scores[:, 0] = -torch.inf
+    result: Ints = torch.topk(scores, min(k, scores.shape[1] - 1)).indices.numpy()
+    return result
+
+
+def recall_at(user_vectors: Floats, item_vectors: Floats, seen: Pairs, held_out: Pairs, ks: tuple[int, ...]) -> dict[int, float]:
+    """Recall@k over the whole catalogue, items in `seen` filtered, averaged over users with a held-out positive.
+
+    A held-out item outside the vocabulary counts as a positive that was not found.
+    """
+    positives = held_out.positives()
+    wanted = np.bincount(positives.users, minlength=positives.user_count)
+    relevant, filtered = positives.matrix(), seen.matrix()
+    users = np.flatnonzero(wanted)
+    found = np.zeros((len(users), len(ks)))
+    for first in range(0, len(users), USERS_AT_A_TIME):
+        block = users[first : first + USERS_AT_A_TIME]
+        top = top_items(user_vectors, item_vectors, block, filtered, max(ks))
+        hits = np.take_along_axis(relevant[block].toarray(), top, axis=1)
+        found[first : first + len(block)] = np.stack([hits[:, :k].sum(1) for k in ks], axis=1)
+    recall = (found / wanted[users, None]).mean(0) if len(users) else np.zeros(len(ks))
+    return dict(zip(ks, map(float, recall), strict=True))

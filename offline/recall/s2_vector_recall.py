@@ -1,0 +1,141 @@
+"""Vector recall: a factorization machine on userid and itemid, trained for two objectives.
+
+    python -m offline.recall.s2_vector_recall
+
+Why two: `rated` (log loss on the rated rows, the original's objective) tells liked from disliked among the items that a
+user chose to rate; it has never seen an item that nobody chose, and recalls less than popularity does. `retrieval`
+(the user's positives against the whole catalogue) is what finding candidates means. The second is exported.
+
+Every setting is chosen on `valid`; the chosen model is then fitted again with the valid rows, for as many epochs, and
+`test` is read once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from data_exchange_center import catalogue
+from data_exchange_center.columns import ITEM_INDEX, ITEMID, LABEL, SPLIT, USER_INDEX, USERID, Split
+from data_exchange_center.stage import run_stage
+from offline.early_stopping import BestEpoch, state_on_cpu
+from offline.recall.factorization_machine import FactorizationMachine
+from offline.recall.fm_training import Floats, Pairs, Schedule, auc, fit_rated, fit_retrieval, pair_logits, recall_at, score_pairs
+
+READS = (catalogue.DATASET, catalogue.OFFLINE_IMPRESSIONS)
+WRITES = (
+    catalogue.FM_MODEL,
+    catalogue.USER_VECTORS,
+    catalogue.ITEM_VECTORS,
+    catalogue.VALID_USER_VECTORS,
+    catalogue.VALID_ITEM_VECTORS,
+    catalogue.VECTOR_RECALL_METRICS,
+)
+
+L2_FIRST = 0.02  # the search goes from here in steps of 2, up and down, while valid gets better
+MOST_STEPS = 5
+MOST_EPOCHS = 40
+KS = (50, 200)
+VALID_USERS = 2048  # drawn for the figure that each epoch of `retrieval` is judged by
+
+Fit = Callable[[Pairs, float, Schedule, int], tuple[FactorizationMachine, BestEpoch]]
+
+
+def choose_l2(
+    fit: Fit, train: Pairs, evaluate: Callable[[FactorizationMachine], float], seed: int
+) -> tuple[float, FactorizationMachine, BestEpoch, list[dict[str, Any]]]:
+    """The penalty with the best figure on valid, its model and epoch, and the table of all that were tried."""
+    tried: list[dict[str, Any]] = []
+
+    def attempt(l2: float) -> tuple[float, FactorizationMachine, BestEpoch]:
+        model, best = fit(train, l2, Schedule(MOST_EPOCHS, evaluate), seed)
+        tried.append({"l2": l2, "valid": best.value, "epochs": best.epochs, "curve": best.curve})
+        return l2, model, best
+
+    chosen = attempt(L2_FIRST)
+    for factor in (2.0, 0.5):
+        for _ in range(MOST_STEPS):
+            candidate = attempt(chosen[0] * factor)
+            if candidate[2].value <= chosen[2].value:
+                break
+            chosen = candidate
+        if chosen[0] != L2_FIRST:
+            break  # a stronger penalty was better: a weaker one need not be tried
+    return *chosen, sorted(tried, key=lambda row: float(row["l2"]))
+
+
+def popularity_vectors(fit: Pairs) -> tuple[Floats, Floats]:
+    """Vectors of one dimension whose inner product is the item's count of positives."""
+    counts = np.bincount(fit.positives().items, minlength=fit.item_count).astype(np.float32)
+    return np.ones((fit.user_count, 1), np.float32), counts[:, None]
+
+
+def recalls(vectors: tuple[Floats, Floats], seen: Pairs, held_out: Pairs) -> dict[str, float]:
+    """Recall under the names that the metrics use."""
+    return {f"recall@{k}": value for k, value in recall_at(*vectors, seen, held_out, KS).items()}
+
+
+def main() -> None:
+    """Chooses on valid, fits again on all training rows, measures on test, exports."""
+    dataset = catalogue.load_json(catalogue.DATASET)
+    seed: int = dataset["seed"]
+    table = catalogue.load_table(catalogue.OFFLINE_IMPRESSIONS, [USER_INDEX, ITEM_INDEX, LABEL, SPLIT])
+    users, items = (table[name].to_numpy().astype(np.int64) for name in (USER_INDEX, ITEM_INDEX))
+    sizes = dataset["id_sizes"]
+    rows = Pairs(users, items, table[LABEL].to_numpy(), sizes[USERID], sizes[ITEMID])
+    split = table[SPLIT].to_numpy()
+    train, valid, test = (rows.select(split == part) for part in (Split.TRAIN, Split.VALID, Split.TEST))
+    training = rows.select(split != Split.TEST)
+    torch.use_deterministic_algorithms(True)
+
+    judges = np.random.default_rng(seed).permutation(sizes[USERID])[:VALID_USERS]
+    judged_train, judged_valid = (part.select(np.isin(part.users, judges)) for part in (train, valid))
+
+    def valid_recall(model: FactorizationMachine) -> float:
+        return recall_at(*model.vectors(), judged_train, judged_valid, KS[:1])[KS[0]]
+
+    rated_l2, _, rated_best, rated_tried = choose_l2(fit_rated, train, lambda m: auc(valid, pair_logits(m, valid)), seed)
+    l2, valid_model, retrieval_best, retrieval_tried = choose_l2(fit_retrieval, train, valid_recall, seed)
+    rated, _ = fit_rated(training, rated_l2, Schedule(rated_best.epochs), seed)
+    retrieval, _ = fit_retrieval(training, l2, Schedule(retrieval_best.epochs), seed)
+
+    popularity = popularity_vectors(training)
+    metrics = {
+        "dataset": dataset["dataset"],
+        "seed": seed,
+        "rows": {"train": len(train.users), "valid": len(valid.users), "test": len(test.users)},
+        "rated": {
+            "l2": rated_l2,
+            "valid_auc": rated_best.value,
+            "test_auc": auc(test, pair_logits(rated, test)),
+            **recalls(rated.vectors(), training, test),
+            "tried": rated_tried,
+        },
+        "retrieval": {
+            "l2": l2,
+            "valid_recall@50": retrieval_best.value,
+            "test_auc": auc(test, pair_logits(retrieval, test)),
+            **recalls(retrieval.vectors(), training, test),
+            "tried": retrieval_tried,
+        },
+        "popularity": {"test_auc": auc(test, score_pairs(*popularity, test)), **recalls(popularity, training, test)},
+    }
+    with catalogue.writing(WRITES) as out:
+        out.state(catalogue.FM_MODEL, state_on_cpu(rated))
+        for model, (users_file, items_file) in (
+            (retrieval, (catalogue.USER_VECTORS, catalogue.ITEM_VECTORS)),
+            (valid_model, (catalogue.VALID_USER_VECTORS, catalogue.VALID_ITEM_VECTORS)),
+        ):
+            user_vectors, item_vectors = model.vectors()
+            out.array(users_file, user_vectors)
+            out.array(items_file, item_vectors)
+        out.json(catalogue.VECTOR_RECALL_METRICS, metrics)
+    print(f"data set {dataset['dataset']}, on test:")
+    for name in ("popularity", "rated", "retrieval"):
+        m: Any = metrics[name]
+        print(f"  {name:<10} AUC {m['test_auc']:.4f}  Recall@50 {m['recall@50']:.4f}  Recall@200 {m['recall@200']:.4f}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
