@@ -52,13 +52,17 @@ class FactorizationMachine(nn.Module):
         """Tables whose inner products equal the scores up to a constant of the user.
 
         Returns:
-            [users, dim + 1] with a last column of ones, and [items, dim + 1] with the item's bias as the last column:
-            <user, item> = score - bias - bias_u. What is left out is the same for all items of one user, so that
-            neither the order nor a softmax over the items notices.
+            [users, dim + 1] with a last column of ones, and [items, dim + 1] with the item's bias as the last column,
+            less the mean of all: <user, item> = score - bias - bias_u - mean bias. What is left out is the same for
+            all items of one user, so that neither the order nor a softmax over the items notices. An item outside
+            the vocabulary was in no training row: it gets the smallest bias.
         """
         users = self.users.weight.detach().cpu().numpy().copy()
+        items = self.items.weight.detach().cpu().numpy().copy()
         users[:, -1] = 1
-        return users, self.items.weight.detach().cpu().numpy().copy()
+        items[1:, -1] -= items[1:, -1].mean()
+        items[0, -1] = items[1:, -1].min(initial=0)
+        return users, items
 
 
 def full_softmax_loss(users: Tensor, items: Tensor, positives: Tensor) -> Tensor:

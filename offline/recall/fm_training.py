@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
@@ -193,13 +192,6 @@ def pair_logits(model: FactorizationMachine, pairs: Pairs) -> Floats:
     logits, _ = model(torch.from_numpy(pairs.users).to(device), torch.from_numpy(pairs.items).to(device))
     scores: Floats = logits.cpu().numpy()
     return scores
-
-
-def auc(pairs: Pairs, scores: npt.NDArray[np.floating]) -> float:
-    """Area under the ROC curve; 0.5 where only one class occurs (too small a data set to tell)."""
-    if pairs.labels.min(initial=1) == pairs.labels.max(initial=0):
-        return 0.5
-    return float(roc_auc_score(pairs.labels, scores))
 
 
 def top_items(user_vectors: Floats, item_vectors: Floats, users: Ints, seen: sp.csr_matrix, k: int) -> Ints:

@@ -20,8 +20,9 @@ from data_exchange_center import catalogue
 from data_exchange_center.columns import ITEM_INDEX, ITEMID, LABEL, SPLIT, USER_INDEX, USERID, Split
 from data_exchange_center.stage import run_stage
 from offline.early_stopping import BestEpoch, state_on_cpu
+from offline.metrics import auc
 from offline.recall.factorization_machine import FactorizationMachine
-from offline.recall.fm_training import Floats, Pairs, Schedule, auc, fit_rated, fit_retrieval, pair_logits, recall_at, score_pairs
+from offline.recall.fm_training import Floats, Pairs, Schedule, fit_rated, fit_retrieval, pair_logits, recall_at, score_pairs
 
 READS = (catalogue.DATASET, catalogue.OFFLINE_IMPRESSIONS)
 WRITES = (
@@ -95,7 +96,7 @@ def main() -> None:
     def valid_recall(model: FactorizationMachine) -> float:
         return recall_at(*model.vectors(), judged_train, judged_valid, KS[:1])[KS[0]]
 
-    rated_l2, _, rated_best, rated_tried = choose_l2(fit_rated, train, lambda m: auc(valid, pair_logits(m, valid)), seed)
+    rated_l2, _, rated_best, rated_tried = choose_l2(fit_rated, train, lambda m: auc(valid.labels, pair_logits(m, valid)), seed)
     l2, valid_model, retrieval_best, retrieval_tried = choose_l2(fit_retrieval, train, valid_recall, seed)
     rated, _ = fit_rated(training, rated_l2, Schedule(rated_best.epochs), seed)
     retrieval, _ = fit_retrieval(training, l2, Schedule(retrieval_best.epochs), seed)
@@ -108,18 +109,18 @@ def main() -> None:
         "rated": {
             "l2": rated_l2,
             "valid_auc": rated_best.value,
-            "test_auc": auc(test, pair_logits(rated, test)),
+            "test_auc": auc(test.labels, pair_logits(rated, test)),
             **recalls(rated.vectors(), training, test),
             "tried": rated_tried,
         },
         "retrieval": {
             "l2": l2,
             "valid_recall@50": retrieval_best.value,
-            "test_auc": auc(test, pair_logits(retrieval, test)),
+            "test_auc": auc(test.labels, pair_logits(retrieval, test)),
             **recalls(retrieval.vectors(), training, test),
             "tried": retrieval_tried,
         },
-        "popularity": {"test_auc": auc(test, score_pairs(*popularity, test)), **recalls(popularity, training, test)},
+        "popularity": {"test_auc": auc(test.labels, score_pairs(*popularity, test)), **recalls(popularity, training, test)},
     }
     with catalogue.writing(WRITES) as out:
         out.state(catalogue.FM_MODEL, state_on_cpu(rated))

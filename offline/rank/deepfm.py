@@ -1,0 +1,140 @@
+"""DeepFM over the declared features: standardisation is its first layer, a raw logit its output."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from data_exchange_center.features import DENSE, SPARSE
+
+DeepInputs = Literal["dense", "dense+side", "dense+all"]
+FLAG_SIZE = 2
+
+
+class FieldGroup(nn.Module):
+    """Sparse features of one embedding width: their linear terms and their pairwise interactions.
+
+    Features of equal width interact with each other only, so an id's 16 dimensions meet the other id's, and the 2 of
+    a side feature those of the other side features.
+    """
+
+    def __init__(self, positions: list[int], sizes: list[int], dim: int) -> None:
+        """Makes one table for all features of the group.
+
+        Args:
+            positions: columns of the group in the sparse input.
+            sizes: vocabulary of each, unknown counted.
+            dim: embedding width.
+        """
+        super().__init__()
+        self.dim = dim
+        is_flag = torch.tensor([size == FLAG_SIZE for size in sizes])
+        columns = torch.tensor(positions)
+        offsets = torch.cumsum(torch.tensor([0, *(size for size in sizes if size != FLAG_SIZE)]), 0)
+        self.register_buffer("looked_up", columns[~is_flag], persistent=False)
+        self.register_buffer("flags", columns[is_flag], persistent=False)
+        self.register_buffer("offsets", offsets[:-1], persistent=False)
+        # The last column is the linear weight: one look-up fetches both.
+        self.table = nn.Parameter(torch.randn(int(offsets[-1]), dim + 1) * 0.1 / dim**0.5)
+        self.flag_rows = nn.Parameter(torch.randn(int(is_flag.sum()), dim + 1) * 0.1 / dim**0.5)
+        with torch.no_grad():
+            self.table[:, -1] = 0
+            self.flag_rows[:, -1] = 0
+
+    def forward(self, sparse: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Interactions of one batch.
+
+        Args:
+            sparse: [n, features] int64, all sparse features.
+
+        Returns:
+            [n] linear terms; [n] interactions; [n, features of the group, dim] embeddings; [n] squared norms.
+        """
+        index = sparse[:, self.looked_up]
+        rows = nn.functional.embedding(index + self.offsets, self.table)
+        rows = rows * (index > 0).unsqueeze(2)  # 0 is unknown in every vocabulary, and embeds to zeros
+        # A flag is its own one-hot code: a product with the flags is the look-up, without gathering 18 rows a row.
+        flagged = sparse[:, self.flags].to(self.table.dtype).unsqueeze(2) * self.flag_rows
+        rows = torch.cat([rows, flagged], 1)
+        embeddings = rows[:, :, :-1]
+        interactions = 0.5 * (embeddings.sum(1).square() - embeddings.square().sum(1)).sum(1)
+        return rows[:, :, -1].sum(1), interactions, embeddings, rows.square().sum((1, 2))
+
+
+class DeepFM(nn.Module):
+    """logit = bias + linear terms + FM within each group of equal width + MLP.
+
+    Source: Guo et al., "DeepFM", IJCAI 2017. Here the MLP sees the dense features, and as much of the embeddings as
+    `deep_inputs` says: none, those of the side features, or all.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], hidden: tuple[int, ...], deep_inputs: DeepInputs) -> None:
+        """Makes the layers.
+
+        Args:
+            sizes: vocabulary of each sparse feature in the declared order, unknown counted.
+            hidden: widths of the MLP's layers.
+            deep_inputs: what the MLP sees.
+        """
+        super().__init__()
+        self.settings = {"sizes": dict(sizes), "hidden": list(hidden), "deep_inputs": deep_inputs}
+        by_width: dict[int, list[int]] = defaultdict(list)
+        for position, feature in enumerate(SPARSE):
+            by_width[feature.embedding_dim].append(position)
+        self.widest = max(by_width)
+        self.groups = nn.ModuleDict(
+            {str(dim): FieldGroup(at, [sizes[SPARSE[p].name] for p in at], dim) for dim, at in by_width.items()}
+        )
+        self.deep_groups = [
+            str(dim) for dim in by_width if deep_inputs == "dense+all" or (deep_inputs == "dense+side" and dim < self.widest)
+        ]
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(len(DENSE)))
+        self.register_buffer("std", torch.ones(len(DENSE)))
+        width = len(DENSE) + sum(int(dim) * len(by_width[int(dim)]) for dim in self.deep_groups)
+        layers: list[nn.Module] = []
+        for out in hidden:
+            layers += [nn.Linear(width, out), nn.ReLU()]
+            width = out
+        self.mlp = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    def standardise_by(self, dense: Tensor) -> None:
+        """Takes the standardisation layer's statistics from the training rows [n, dense features]."""
+        dense = dense.float()
+        std = dense.std(0, unbiased=False)
+        self.mean.copy_(dense.mean(0))
+        self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))  # a constant column becomes 0
+
+    def logits_and_norms(self, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+        """[n] logits, and [n] squared norms of the embedding rows used, for the L2 penalty."""
+        deep = [(dense - self.mean) / self.std]
+        logit, norms = self.bias, self.bias.new_zeros(())
+        for dim, group in self.groups.items():
+            linear, interactions, embeddings, squared = group(sparse)
+            logit = logit + linear + interactions
+            norms = norms + squared
+            if dim in self.deep_groups:
+                deep.append(embeddings.flatten(1))
+        return logit + self.mlp(torch.cat(deep, 1)).squeeze(1), norms
+
+    def forward(self, sparse_features: Tensor, dense_features: Tensor) -> Tensor:
+        """Scores candidates.
+
+        Args:
+            sparse_features: [n, 23] int64 indices in the declared order.
+            dense_features: [n, 36] float32 raw counts in the declared order.
+
+        Returns:
+            [n, 1] logits.
+        """
+        logits, _ = self.logits_and_norms(sparse_features, dense_features)
+        return logits.unsqueeze(1)
+
+
+def deepfm_from(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> DeepFM:
+    """The model that `settings` (its `DeepFM.settings`) and a state dict describe, ready to score."""
+    model = DeepFM(settings["sizes"], tuple(settings["hidden"]), settings["deep_inputs"])
+    model.load_state_dict(dict(state))
+    return model.eval()
