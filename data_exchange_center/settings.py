@@ -6,8 +6,11 @@ from typing import Literal
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from data_exchange_center.serving_names import FEAST_REDIS_DATABASE
+
 ROOT = Path(__file__).resolve().parent.parent
 ENV_FILE = ROOT / ".env"
+FEAST_REPOSITORY = ROOT / "data_exchange_center/online/feast"
 
 
 class Settings(BaseSettings):
@@ -70,3 +73,12 @@ class Settings(BaseSettings):
     def feast_url(self) -> str:
         """The Feast feature server's address."""
         return f"http://{self.feast_host}:{self.feast_port}"
+
+    def feast_environment(self) -> dict[str, str]:
+        """The variables that feature_store.yaml and definitions.py read."""
+        return {
+            "FEAST_DATA": str(self.artefacts / "online/feast/data"),
+            "FEAST_REDIS": f"{self.redis_host}:{self.redis_port},db={FEAST_REDIS_DATABASE}",
+            "FEAST_USAGE": "False",
+            "PYTHONPATH": str(ROOT),
+        }

@@ -1,0 +1,1 @@
+"""Starting and stopping the four servers, with Docker or without."""

@@ -1,0 +1,82 @@
+"""Elasticsearch: term and vector recall in one request."""
+
+from typing import Any
+
+from elastic_transport import TransportError
+from elasticsearch import ApiError, Elasticsearch
+
+from data_exchange_center.scoring import RECALL_SIZE, TERM_BOOST, VECTOR_BOOST, VECTOR_RECALL_SIZE
+from data_exchange_center.serving_names import ES_ALIAS, ES_GENRES, ES_ITEMID, ES_VECTOR, TERM_QUERY, VECTOR_QUERY
+from data_exchange_center.settings import Settings
+from online.callers.types import Candidate, ServiceUnavailable, UserRecall
+
+NUM_CANDIDATES = 1000  # HNSW's search width: near exact, and cheaper than one more round trip
+# Only what is read comes back: a quarter of the time of whole sources.
+FILTER_PATH = f"hits.hits._score,hits.hits.fields.{ES_ITEMID},hits.hits.matched_queries"
+
+
+def elasticsearch_client(settings: Settings, timeout: float) -> Elasticsearch:
+    """A client with its pool of connections; no retries, since a late answer is of no use to a request."""
+    return Elasticsearch(
+        settings.es_url,
+        basic_auth=(settings.es_user, settings.es_password.get_secret_value()),
+        request_timeout=timeout,
+        max_retries=0,
+        retry_on_timeout=False,
+    )
+
+
+def recall_query(user: UserRecall, vector_size: int = VECTOR_RECALL_SIZE) -> dict[str, Any]:
+    """The body of the search: terms and kNN, both without the items that the user has seen."""
+    unseen = {"bool": {"must_not": [{"terms": {ES_ITEMID: [str(item) for item in user.seen]}}]}} if user.seen else None
+    knn: dict[str, Any] = {
+        "field": ES_VECTOR,
+        "query_vector": list(user.vector),
+        "k": vector_size,
+        "num_candidates": max(NUM_CANDIDATES, vector_size),
+        "boost": VECTOR_BOOST,
+        "_name": VECTOR_QUERY,
+    }
+    if unseen:
+        knn["filter"] = unseen
+    body: dict[str, Any] = {
+        "size": RECALL_SIZE,
+        "knn": knn,
+        "_source": False,
+        "stored_fields": "_none_",
+        "docvalue_fields": [ES_ITEMID],
+        "track_total_hits": False,
+    }
+    if user.terms:
+        liked = {"terms": {ES_GENRES: list(user.terms), "boost": TERM_BOOST, "_name": TERM_QUERY}}
+        body["query"] = {"bool": {"must": [liked], **(unseen["bool"] if unseen else {})}}
+    return body
+
+
+class ElasticsearchCaller:
+    """Searches what offline_to_online/recall/s2_item_to_es.py wrote."""
+
+    def __init__(self, settings: Settings, timeout: float) -> None:
+        """`timeout` is in seconds, for the whole search."""
+        self._client = elasticsearch_client(settings, timeout)
+
+    def recall(self, user: UserRecall, vector_size: int = VECTOR_RECALL_SIZE, index: str = ES_ALIAS) -> list[Candidate]:
+        """At most RECALL_SIZE candidates, best first.
+
+        Raises:
+            ServiceUnavailable: Elasticsearch does not answer in time or answers with an error.
+        """
+        try:
+            answer = self._client.search(index=index, filter_path=FILTER_PATH, **recall_query(user, vector_size))
+            hits = answer.body.get("hits", {}).get("hits", [])
+            return [
+                Candidate(
+                    itemid=int(hit["fields"][ES_ITEMID][0]),
+                    es_score=hit["_score"],
+                    by_term=TERM_QUERY in hit["matched_queries"],
+                    by_vector=VECTOR_QUERY in hit["matched_queries"],
+                )
+                for hit in hits
+            ]
+        except (ApiError, TransportError, KeyError, TypeError, ValueError) as error:
+            raise ServiceUnavailable("elasticsearch", error) from error

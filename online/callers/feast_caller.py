@@ -1,0 +1,58 @@
+"""Feast's feature server over HTTP."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import requests
+
+from data_exchange_center.features import JOIN_KEYS, Entity, entity_columns
+from data_exchange_center.serving_names import FEAST_SERVICES
+from data_exchange_center.settings import Settings
+from online.callers.types import ServiceUnavailable
+
+PRESENT = "PRESENT"
+ENTITIES_AT_A_TIME = 500
+
+
+class FeastCaller:
+    """Reads what offline_to_online/rank/s1_feature_to_feast.py wrote."""
+
+    def __init__(self, settings: Settings, timeout: float, connections: int = 16) -> None:
+        """`timeout` is in seconds, for connecting and for each answer; `connections` are kept open."""
+        self._url = f"{settings.feast_url}/get-online-features"
+        self._timeout = timeout
+        self._session = requests.Session()
+        self._session.mount("http://", requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=connections))
+        self._session.trust_env = False  # a proxy for the world outside has no business on loopback
+
+    def features(self, entity: Entity, ids: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """The features of some users or items.
+
+        Returns:
+            [n, columns] in the order of entity_columns(entity), zeros where absent; [n] whether the entity is known.
+
+        Raises:
+            ServiceUnavailable: Feast does not answer in time, or with other features than are declared.
+        """
+        columns = entity_columns(entity)
+        request = {"feature_service": FEAST_SERVICES[entity], "entities": {JOIN_KEYS[entity]: list(map(int, ids))}}
+        try:
+            answer = self._session.post(self._url, json=request, timeout=self._timeout)
+            answer.raise_for_status()
+            content = answer.json()
+            results = dict(zip(content["metadata"]["feature_names"], content["results"], strict=True))
+            known = np.array([[s == PRESENT for s in results[name]["statuses"]] for name in columns], bool).T
+            values = np.array([[v or 0 for v in results[name]["values"]] for name in columns], np.int64).T
+        except (requests.RequestException, KeyError, TypeError, ValueError) as error:
+            raise ServiceUnavailable("feast", error) from error
+        return values, known.all(axis=1)
+
+    def all_features(
+        self, entity: Entity, ids: Sequence[int]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """As `features`, for any number of entities, in several requests."""
+        parts = [self.features(entity, ids[at : at + ENTITIES_AT_A_TIME]) for at in range(0, len(ids), ENTITIES_AT_A_TIME)]
+        if not parts:
+            return np.zeros((0, len(entity_columns(entity))), np.int64), np.zeros(0, bool)
+        return np.concatenate([values for values, _ in parts]), np.concatenate([known for _, known in parts])

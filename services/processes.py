@@ -1,0 +1,109 @@
+"""Processes that outlive the command that started them: recorded, found again, and stopped with their children."""
+
+import json
+import os
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+STOP_SECONDS = 20  # Elasticsearch takes some to flush
+
+
+class ServiceError(Exception):
+    """A server cannot be started; the message names it, the reason and the remedy."""
+
+    is_expected = True
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """The processes of one stack, by name, in a folder of records."""
+
+    folder: Path
+
+    def log(self, name: str) -> Path:
+        """Where the process writes what it prints."""
+        return self.folder / f"{name}.log"
+
+    def _record(self, name: str) -> Path:
+        return self.folder / f"{name}.pid.json"
+
+    def start(self, name: str, command: list[str], env: dict[str, str], cwd: Path, user: int | None = None) -> None:
+        """Starts a process in a session of its own and records it.
+
+        Args:
+            name: under which it is found again.
+            command: program and arguments.
+            env: added to the environment.
+            cwd: its working folder.
+            user: numeric id to run as, for a process that must not be root.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        drop = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+        with self.log(name).open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, **env},
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **drop,  # type: ignore[call-overload]
+            )
+        # The time of creation tells this process from a later one that got the same number.
+        born = psutil.Process(process.pid).create_time()
+        self._record(name).write_text(json.dumps({"pid": process.pid, "created": born, "command": command}))
+
+    def running(self, name: str) -> psutil.Process | None:
+        """The recorded process, if it is still that one and alive."""
+        try:
+            record = json.loads(self._record(name).read_text())
+            process = psutil.Process(record["pid"])
+            alive = process.create_time() == record["created"] and process.status() != psutil.STATUS_ZOMBIE
+            return process if alive else None
+        except (FileNotFoundError, psutil.NoSuchProcess):
+            return None
+
+    def stop(self, name: str) -> bool:
+        """Ends the recorded process and its children; True when there was one."""
+        process = self.running(name)
+        if process:
+            family = [process, *process.children(recursive=True)]
+            # The parent ends its children in its own order; what is left after that is killed.
+            process.terminate()
+            _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+            for left in alive:
+                left.kill()
+            psutil.wait_procs(alive, timeout=5)
+        self._record(name).unlink(missing_ok=True)
+        return process is not None
+
+    def names(self) -> list[str]:
+        """Names of all recorded processes."""
+        return sorted(file.name.removesuffix(".pid.json") for file in self.folder.glob("*.pid.json"))
+
+    def tail(self, name: str, lines: int = 15) -> str:
+        """The end of the process's log."""
+        log = self.log(name)
+        return "\n".join(log.read_text("utf-8", "replace").splitlines()[-lines:]) if log.exists() else ""
+
+
+def check_port_free(host: str, port: int, service: str, setting: str) -> None:
+    """Refuses a port that something else listens on.
+
+    Raises:
+        ServiceError: naming the port and the setting to change.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ServiceError(
+                f"port {port} for {service} is taken ({error.strerror}): stop what listens there, or set {setting} "
+                f"to a free port, for example `{setting}={port + 10000}` in .env."
+            ) from error
