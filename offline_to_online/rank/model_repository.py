@@ -1,0 +1,74 @@
+"""Triton's model repository: the configuration, derived from the declaration of the features, and the version folders."""
+
+import os
+import shutil
+from pathlib import Path
+
+from data_exchange_center.features import COLUMNS, DENSE, SPARSE
+from data_exchange_center.serving_names import (
+    TRITON_DENSE,
+    TRITON_MAX_BATCH,
+    TRITON_MODEL,
+    TRITON_OUTPUT,
+    TRITON_SPARSE,
+)
+from data_exchange_center.settings import Settings
+
+KEPT_VERSIONS = 2  # the new one, and the one that answers while it is loaded
+
+
+def model_configuration(feature_hash: str, digest: str) -> str:
+    """Triton's config.pbtxt, from the declaration of the features."""
+    said = {"columns": ",".join(COLUMNS), "feature_hash": feature_hash, "state_digest": digest}
+    parameters = "\n".join(
+        f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in said.items()
+    )
+    return f"""name: "{TRITON_MODEL}"
+platform: "onnxruntime_onnx"
+max_batch_size: {TRITON_MAX_BATCH}
+input [
+  {{ name: "{TRITON_SPARSE}" data_type: TYPE_INT64 dims: [ {len(SPARSE)} ] }},
+  {{ name: "{TRITON_DENSE}" data_type: TYPE_FP32 dims: [ {len(DENSE)} ] }}
+]
+output [ {{ name: "{TRITON_OUTPUT}" data_type: TYPE_FP32 dims: [ 1 ] }} ]
+instance_group [ {{ kind: KIND_CPU count: 1 }} ]
+version_policy {{ latest {{ num_versions: 1 }} }}
+{parameters}
+"""
+
+
+def model_folder(settings: Settings) -> Path:
+    """Where the model's versions lie."""
+    return settings.artefacts / "online/triton" / TRITON_MODEL
+
+
+def versions(folder: Path) -> list[int]:
+    """The version folders, oldest first."""
+    return sorted(int(version.name) for version in folder.glob("[0-9]*"))
+
+
+def write_version(folder: Path, content: bytes, configuration: str) -> int:
+    """Adds a version to the repository; the version folder appears complete.
+
+    Returns:
+        Its number.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    version = max(versions(folder), default=0) + 1
+    beside = folder.parent / f".{TRITON_MODEL}-{version}-{os.getpid()}"
+    beside.mkdir()
+    try:
+        (beside / "model.onnx").write_bytes(content)
+        config = beside.with_suffix(".pbtxt")
+        config.write_text(configuration)
+        beside.rename(folder / str(version))
+        os.replace(config, folder / "config.pbtxt")
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return version
+
+
+def remove_old_versions(folder: Path) -> None:
+    """Removes all versions but the newest KEPT_VERSIONS."""
+    for old in versions(folder)[:-KEPT_VERSIONS]:
+        shutil.rmtree(folder / str(old))

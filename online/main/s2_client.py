@@ -1,0 +1,45 @@
+"""Asks the running server and prints the top list as a table.
+
+    python -m online.main.s2_client --userid 1 --size 10
+"""
+
+import argparse
+import sys
+
+import requests
+from tabulate import tabulate
+
+from data_exchange_center.settings import Settings
+from data_exchange_center.stage import run_stage
+
+TIMEOUT = 10.0
+
+
+def main() -> None:
+    """One request, one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--userid", default="1")
+    parser.add_argument("--size", default="50")
+    arguments, settings = parser.parse_args(), Settings()
+    url = f"http://{settings.web_host}:{settings.web_port}/recommend"
+    try:
+        answer = requests.get(url, {"userid": arguments.userid, "size": arguments.size}, timeout=TIMEOUT)
+    except requests.ConnectionError:
+        print(f"error: nothing answers at {url}: start the server with `make serve`.", file=sys.stderr)
+        sys.exit(1)
+    content = answer.json()
+    if not answer.ok:
+        fault = content["error"]
+        print(f"error: {fault['field']}: {fault['rule']} (got {fault['got']})", file=sys.stderr)
+        sys.exit(1)
+    rows = [
+        [place, item["itemid"], item["title"], ", ".join(item["genres"]), f"{item['score']:.3f}", "+".join(item["recalled_by"])]
+        for place, item in enumerate(content["items"], start=1)
+    ]
+    print(tabulate(rows, ["", "item", "title", "genres", "score", "recalled by"]))
+    notes = {key: content[key] for key in ("dataset", "model_version", "fallback", "degraded") if content.get(key)}
+    print(f"user {content['userid']}: " + ", ".join(f"{key} {value}" for key, value in notes.items()))
+
+
+if __name__ == "__main__":
+    run_stage(main)
