@@ -229,9 +229,7 @@ class Recommender:
         except ServiceUnavailable:
             return self._popular(answer, size, user.seen)
         answer.candidates = len(candidates)
-        with answer.stage("features"):
-            user_features = self._user_features(answer, features)
-        return self._rank(answer, candidates, user_features, size)
+        return self._rank(answer, candidates, self._user_features(answer, features), size)
 
     def _user_features(
         self, answer: Recommendation, features: "Future[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]]"

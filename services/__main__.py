@@ -1,6 +1,6 @@
-"""Starts, shows and stops the four servers.
+"""Starts, shows and stops the four servers, and the web server in the background.
 
-    python -m services start|status|stop        (or: make services, make status, make stop)
+    python -m services start|status|serve|stop        (or: make services, status, serve, stop)
 
 `SERVICES=docker` uses compose.yaml, `SERVICES=native` starts them without Docker, `auto` asks whether an engine answers.
 """
@@ -19,9 +19,10 @@ import redis
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 from services import native
-from services.processes import Recorder, ServiceError
+from services.processes import Recorder, ServiceError, check_port_free
 
 READY_SECONDS = 120
+WEB = "web"
 COMPOSE = ["docker", "compose", "--project-directory", str(ROOT), "-f", str(ROOT / "services/compose.yaml")]
 STARTS: dict[str, Callable[[Settings, Recorder], None]] = {
     "redis": native.start_redis,
@@ -115,10 +116,29 @@ def status(settings: Settings) -> None:
         sys.exit(1)
 
 
+def serve(settings: Settings) -> None:
+    """Starts the web server in the background, anew if it was running, and waits until it answers.
+
+    Raises:
+        ServiceError: it ends, or does not answer in time.
+    """
+    recorder = recorder_of(settings)
+    recorder.stop(WEB)
+    check_port_free(settings.web_host, settings.web_port, "the web server", "WEB_PORT")
+    recorder.start(WEB, [sys.executable, "-m", "online.main.s1_server"], {}, ROOT)
+    address = f"http://{settings.web_host}:{settings.web_port}"
+    began = time.monotonic()
+    while not _answers(f"{address}/health"):
+        if not recorder.running(WEB) or time.monotonic() - began > READY_SECONDS:
+            raise ServiceError(f"the web server does not answer. The end of {recorder.log(WEB)}:\n{recorder.tail(WEB)}")
+        time.sleep(0.2)
+    print(f"{address}/recommend?userid=1 answers; log in {recorder.log(WEB)}")
+
+
 def stop(settings: Settings) -> None:
     """Stops what this stack started, by its records, the web server first; and the containers, if it started those."""
     recorder = recorder_of(settings)
-    for name in sorted(recorder.names(), key=["web", "feast", "triton", "elasticsearch", "redis"].index):
+    for name in sorted(recorder.names(), key=[WEB, "feast", "triton", "elasticsearch", "redis"].index):
         if recorder.stop(name):
             print(f"stopped {name}")
     if settings.services == "docker" or (settings.services == "auto" and docker_engine_answers()):
@@ -128,7 +148,12 @@ def stop(settings: Settings) -> None:
 def main() -> None:
     """The verbs."""
     parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
-    verbs: dict[str, Callable[[Settings], None]] = {"start": start, "status": status, "stop": stop}
+    verbs: dict[str, Callable[[Settings], None]] = {
+        "start": start,
+        "status": status,
+        "serve": serve,
+        "stop": stop,
+    }
     parser.add_argument("verb", choices=verbs)
     verbs[parser.parse_args().verb](Settings())
 

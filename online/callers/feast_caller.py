@@ -13,6 +13,7 @@ from online.callers.types import ServiceUnavailable
 
 PRESENT = "PRESENT"
 ENTITIES_AT_A_TIME = 500
+BULK_TIMEOUT = 30.0
 
 
 class FeastCaller:
@@ -26,8 +27,10 @@ class FeastCaller:
         self._session.mount("http://", requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=connections))
         self._session.trust_env = False  # a proxy for the world outside has no business on loopback
 
-    def features(self, entity: Entity, ids: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """The features of some users or items.
+    def features(
+        self, entity: Entity, ids: Sequence[int], timeout: float | None = None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """The features of some users or items; `timeout` in seconds in place of the caller's.
 
         Returns:
             [n, columns] in the order of entity_columns(entity), zeros where absent; [n] whether the entity is known.
@@ -38,7 +41,7 @@ class FeastCaller:
         columns = entity_columns(entity)
         request = {"feature_service": FEAST_SERVICES[entity], "entities": {JOIN_KEYS[entity]: list(map(int, ids))}}
         try:
-            answer = self._session.post(self._url, json=request, timeout=self._timeout)
+            answer = self._session.post(self._url, json=request, timeout=timeout or self._timeout)
             answer.raise_for_status()
             content = answer.json()
             results = dict(zip(content["metadata"]["feature_names"], content["results"], strict=True))
@@ -51,8 +54,8 @@ class FeastCaller:
     def all_features(
         self, entity: Entity, ids: Sequence[int]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """As `features`, for any number of entities, in several requests."""
-        parts = [self.features(entity, ids[at : at + ENTITIES_AT_A_TIME]) for at in range(0, len(ids), ENTITIES_AT_A_TIME)]
+        """As `features`, for any number of entities, in several requests that may each take BULK_TIMEOUT."""
+        parts = [self.features(entity, ids[at : at + ENTITIES_AT_A_TIME], BULK_TIMEOUT) for at in range(0, len(ids), ENTITIES_AT_A_TIME)]
         if not parts:
             return np.zeros((0, len(entity_columns(entity))), np.int64), np.zeros(0, bool)
         return np.concatenate([values for values, _ in parts]), np.concatenate([known for _, known in parts])

@@ -36,6 +36,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "worker_class": "gthread",
             "graceful_timeout": GRACEFUL_SECONDS,
             "keepalive": 30,
+            "control_socket_disable": True,
             "proc_name": "recsys_pipeline",
         }
         for name, value in options.items():

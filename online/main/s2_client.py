@@ -9,6 +9,8 @@ import sys
 import requests
 from tabulate import tabulate
 
+from data_exchange_center import catalogue
+from data_exchange_center.columns import USERID
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 
@@ -18,12 +20,13 @@ TIMEOUT = 10.0
 def main() -> None:
     """One request, one table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--userid", default="1")
+    parser.add_argument("--userid", help="the first of the data set unless given")
     parser.add_argument("--size", default="50")
     arguments, settings = parser.parse_args(), Settings()
+    userid = arguments.userid or catalogue.load_table(catalogue.USER_FILTER, [USERID])[USERID][0].as_py()
     url = f"http://{settings.web_host}:{settings.web_port}/recommend"
     try:
-        answer = requests.get(url, {"userid": arguments.userid, "size": arguments.size}, timeout=TIMEOUT)
+        answer = requests.get(url, {"userid": userid, "size": arguments.size}, timeout=TIMEOUT)
     except requests.ConnectionError:
         print(f"error: nothing answers at {url}: start the server with `make serve`.", file=sys.stderr)
         sys.exit(1)

@@ -1,0 +1,76 @@
+# `make run` does everything, `make test` proves it; `make help` lists the verbs.
+# Settings go in the environment, in .env, or after the verb: make offline DATA_DIR=~/my-ratings
+
+PY := .venv/bin/python
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+PYTHON_VERSIONS := >=3.11,<3.14
+# pandas, torch and Feast take seconds longer to import without their bytecode.
+INSTALL := $(UV) pip install --quiet --compile-bytecode --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help install data offline services status load check serve run stop test lint lock
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+install: .venv/.installed .venv-triton/.installed ## the two environments, from the lock files
+
+.tools/bin/uv:
+	python3 -m venv .tools || { echo "error: python3 -m venv fails; install it (Debian: apt install python3-venv) or install uv"; exit 1; }
+	.tools/bin/python -m pip install --quiet uv
+
+.venv/.installed: requirements.lock pyproject.toml | $(filter .tools/bin/uv,$(UV))
+	$(UV) venv --quiet --clear --no-python-downloads --python '$(PYTHON_VERSIONS)' .venv
+	$(INSTALL) --python .venv -r requirements.lock
+	$(UV) pip install --quiet --python .venv --no-deps --editable .
+	touch $@
+
+.venv-triton/.installed: services/triton-requirements.lock | $(filter .tools/bin/uv,$(UV))
+	$(UV) venv --quiet --clear --no-python-downloads --python '$(PYTHON_VERSIONS)' .venv-triton
+	$(INSTALL) --python .venv-triton -r services/triton-requirements.lock
+	touch $@
+
+data: install ## the three raw files, by DATASET or DATA_DIR
+	$(PY) -m offline.preprocess.movielens
+
+offline: data ## all stages of offline/, redoing only what changed
+	$(PY) -m offline
+
+services: install ## the four servers, started and ready
+	$(PY) -m services start
+
+status: install ## which servers are ready
+	$(PY) -m services status
+
+load: install ## all loaders of offline_to_online/
+	$(PY) -m offline_to_online
+
+check: install ## the consistency check over every user
+	$(PY) -m offline_to_online.rank.s3_check_offline_and_online
+
+serve: install ## the web server, in the background
+	$(PY) -m services serve
+
+run: install ## everything: install, data, offline, services, load, check, serve
+	$(MAKE) --no-print-directory offline
+	$(MAKE) --no-print-directory services
+	$(MAKE) --no-print-directory load
+	$(MAKE) --no-print-directory check
+	$(MAKE) --no-print-directory serve
+	$(PY) -m online.main.s2_client --size 10
+
+stop: ## stops what was started, and nothing else
+	@if [ -x $(PY) ]; then $(PY) -m services stop; fi
+
+test: install ## all tests, on real servers too
+	$(PY) -m pytest
+
+lint: install ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+lock: | $(filter .tools/bin/uv,$(UV)) ## pins the dependencies anew
+	for name in requirements services/triton-requirements; do \
+		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $$name.txt -o $$name.lock; \
+	done
