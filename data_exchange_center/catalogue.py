@@ -204,10 +204,14 @@ DEEPFM_META = Artefact(
     "offline/rank/deepfm.json", _TRAIN, "What the state dict needs: features, sizes, layers, the features' hash."
 )
 MODEL_METRICS = Artefact(
-    "offline/rank/model_metrics.json", _TRAIN, "AUC and log loss on test of DeepFM, FM, logistic regression, popularity."
+    "offline/rank/model_metrics.json",
+    _TRAIN,
+    "AUC and log loss on test of DeepFM, FM, logistic regression, popularity.",
 )
 BLEND = Artefact(
-    "offline/rank/blend.json", _TRAIN, "The weight of DeepFM's logit in the final score, with the table it was chosen from."
+    "offline/rank/blend.json",
+    _TRAIN,
+    "The weight of DeepFM's logit in the final score, with the table it was chosen from.",
 )
 
 ARTEFACTS: tuple[Artefact, ...] = tuple(v for v in dict(globals()).values() if isinstance(v, Artefact))
@@ -278,6 +282,7 @@ class Writer:
     """Collects a stage's outputs beside their places; see `writing`."""
 
     def __init__(self, promised: tuple[Artefact, ...]) -> None:
+        """Writes nothing yet; `promised` are the artefacts that must be written."""
         self._promised = promised
         self._suffix = f".{uuid.uuid4().hex}.tmp"
         self._written: dict[Artefact, Path] = {}

@@ -1,6 +1,6 @@
 """Runs all stages of offline/ in order, and only those whose code, settings, inputs or outputs changed.
 
-    python -m offline            (or: make offline)
+python -m offline            (or: make offline)
 """
 
 import ast

@@ -55,7 +55,9 @@ class FeatureStore(Protocol):
 class RankingModel(Protocol):
     """Triton, or what stands for it."""
 
-    def score(self, sparse: npt.NDArray[np.int64], dense: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], str]:
+    def score(
+        self, sparse: npt.NDArray[np.int64], dense: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], str]:
         """Logits [n] and the model's version."""
 
 

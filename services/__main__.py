@@ -2,7 +2,8 @@
 
     python -m services start|status|serve|stop        (or: make services, status, serve, stop)
 
-`SERVICES=docker` uses compose.yaml, `SERVICES=native` starts them without Docker, `auto` asks whether an engine answers.
+`SERVICES=docker` uses compose.yaml, `SERVICES=native` starts them without Docker, `auto` asks whether an engine is
+there.
 """
 
 import argparse

@@ -22,6 +22,13 @@ MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 ELASTICSEARCH_HEAP = "512m"
 JAVA_AT_LEAST = 17
 NOBODY = 65534
+# Its version, its packages and the folder of libpython, a line each.
+ASK_PYTHON = """
+import sys, sysconfig
+print(*sys.version_info[:2], sep=".")
+print(sysconfig.get_path("purelib"))
+print(sysconfig.get_config_var("LIBDIR"))
+"""
 TRITON_ENVIRONMENT = ROOT / ".venv-triton"
 
 
@@ -107,10 +114,14 @@ def _java_home() -> Path:
     try:
         said = subprocess.run([str(java), "-version"], capture_output=True, text=True, check=True).stderr
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
-        raise ServiceError(f"Elasticsearch needs Java {JAVA_AT_LEAST}, and `{java} -version` fails. {remedy}") from error
+        raise ServiceError(
+            f"Elasticsearch needs Java {JAVA_AT_LEAST}, and `{java} -version` fails. {remedy}"
+        ) from error
     version = re.search(r'version "(\d+)', said)
     if not version or int(version[1]) < JAVA_AT_LEAST:
-        raise ServiceError(f"Elasticsearch needs Java {JAVA_AT_LEAST} or newer; {java} is {said.splitlines()[0]}. {remedy}")
+        raise ServiceError(
+            f"Elasticsearch needs Java {JAVA_AT_LEAST} or newer; {java} is {said.splitlines()[0]}. {remedy}"
+        )
     return java.resolve().parent.parent
 
 
@@ -197,18 +208,18 @@ def start_triton(settings: Settings, recorder: Recorder) -> None:
     python = TRITON_ENVIRONMENT / "bin/python"
     if not python.exists():
         raise ServiceError(f"{TRITON_ENVIRONMENT} is missing: run `make install`.")
-    version = subprocess.run(
-        [str(python), "-c", "import sys, sysconfig; print(*sys.version_info[:2], sep='.'); print(sysconfig.get_path('purelib')); print(sysconfig.get_config_var('LIBDIR'))"],
+    version, packages_folder, libraries_folder = subprocess.run(
+        [str(python), "-c", ASK_PYTHON],
         capture_output=True,
         text=True,
         check=True,
-    ).stdout.split()
-    packages = Path(version[1])
+    ).stdout.splitlines()
+    packages = Path(packages_folder)
     server = packages / "pytriton/tritonserver"
-    backends = _triton_backends(settings.folder(settings.services_dir) / "triton-backends", server, version[0])
+    backends = _triton_backends(settings.folder(settings.services_dir) / "triton-backends", server, version)
     models = settings.artefacts / "online/triton"
     models.mkdir(parents=True, exist_ok=True)
-    libraries = [str(packages / "nvidia_pytriton.libs"), version[2], os.environ.get("LD_LIBRARY_PATH", "")]
+    libraries = [str(packages / "nvidia_pytriton.libs"), libraries_folder, os.environ.get("LD_LIBRARY_PATH", "")]
     env = {
         "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
         # The backend's stub takes its packages from the python first on the PATH; it ignores PYTHONPATH.
@@ -248,5 +259,3 @@ def _triton_backends(folder: Path, server: Path, python_version: str) -> Path:
         shutil.copy2(file, folder / "python" / file.name)
     shutil.copy2(ROOT / "services/triton_onnxruntime_backend.py", folder / "onnxruntime/model.py")
     return folder
-
-

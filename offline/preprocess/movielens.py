@@ -137,7 +137,9 @@ def read_users(file: Path) -> pd.DataFrame:
     Raises:
         DataError: a malformed line or a userid that stands twice.
     """
-    return _fields(file, rf"(?P<{USERID}>0*[1-9]\d{{0,17}})::(?P<{GENDER}>[^:]*)::(?P<{AGE}>[^:]*)::(?P<{OCCUPATION}>[^:]*)::.*")
+    return _fields(
+        file, rf"(?P<{USERID}>0*[1-9]\d{{0,17}})::(?P<{GENDER}>[^:]*)::(?P<{AGE}>[^:]*)::(?P<{OCCUPATION}>[^:]*)::.*"
+    )
 
 
 def read_movies(file: Path) -> pd.DataFrame:
@@ -161,7 +163,9 @@ def download_ml_1m(folder: Path, url: str = ML_1M_URL, md5: str = ML_1M_MD5) -> 
     try:
         with (
             urllib.request.urlopen(url, timeout=30) as answer,
-            tqdm(total=int(answer.headers.get("Content-Length", 0)), desc="ml-1m.zip", unit="B", unit_scale=True) as bar,
+            tqdm(
+                total=int(answer.headers.get("Content-Length", 0)), desc="ml-1m.zip", unit="B", unit_scale=True
+            ) as bar,
         ):
             while block := answer.read(1 << 16):
                 content.write(block)
@@ -173,7 +177,9 @@ def download_ml_1m(folder: Path, url: str = ML_1M_URL, md5: str = ML_1M_MD5) -> 
         ) from error
     found = hashlib.md5(content.getbuffer(), usedforsecurity=False).hexdigest()
     if found != md5:
-        raise DataError(f"{url} has the md5 {found}, expected {md5}: the download is damaged or was replaced; try again.")
+        raise DataError(
+            f"{url} has the md5 {found}, expected {md5}: the download is damaged or was replaced; try again."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as beside, zipfile.ZipFile(content) as archive:
         for name in FILES:

@@ -9,6 +9,8 @@ are `valid`, on which every choice is made) and the last 20 % are `test`, read o
 
 import hashlib
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,14 +91,14 @@ def vocabulary_index(ids: Ints, vocabulary: Ints) -> npt.NDArray[np.int32]:
     return np.where(known, place + 1, UNKNOWN).astype(np.int32)
 
 
-def encode_categories(values: pd.Series, indices: dict[str, int], what: str) -> npt.NDArray[np.uint8]:
+def encode_categories(values: pd.Series, indices: Mapping[Any, int], what: str) -> npt.NDArray[np.uint8]:
     """[n] index of each category; unknown ones become 0 and are counted in a warning."""
     encoded = values.map(indices)
     unknown = values[encoded.isna()]
     if len(unknown):
         examples = ", ".join(sorted(set(unknown.astype(str)))[:3])
         logger.warning("%d unknown values of %s (%s) are taken as index 0.", len(unknown), what, examples)
-    return encoded.fillna(UNKNOWN).to_numpy(np.uint8)
+    return np.asarray(encoded.fillna(UNKNOWN), np.uint8)
 
 
 def add_missing(table: pd.DataFrame, key: str, ids: Ints, file: str) -> pd.DataFrame:
@@ -109,8 +111,10 @@ def add_missing(table: pd.DataFrame, key: str, ids: Ints, file: str) -> pd.DataF
 
 def user_table(users: pd.DataFrame, vocabulary: Ints) -> pa.Table:
     """Catalogue entry USERS from the columns of users.dat."""
-    as_text = {name: {str(k): v for k, v in table.items()} for name, table in (
-        (GENDER, GENDER_INDEX), (AGE, AGE_INDEX), (OCCUPATION, OCCUPATION_INDEX))}
+    as_text = {
+        name: {str(k): v for k, v in table.items()}
+        for name, table in ((GENDER, GENDER_INDEX), (AGE, AGE_INDEX), (OCCUPATION, OCCUPATION_INDEX))
+    }
     return pa.table(
         {
             USERID: users[USERID],
@@ -124,7 +128,7 @@ def item_table(movies: pd.DataFrame, vocabulary: Ints) -> pa.Table:
     """Catalogue entry ITEMS from the columns of movies.dat; unknown genres are left out and counted."""
     genres = movies[GENRES].explode()
     known = genres.isin(GENRE_INDEX)
-    encode_categories(genres[genres.notna()], dict(GENRE_INDEX), "genre")  # for its warning
+    encode_categories(genres[genres.notna()], GENRE_INDEX, "genre")  # for its warning
     lists = genres[known].groupby(level=0).agg(list).reindex(movies.index)
     return pa.table(
         {

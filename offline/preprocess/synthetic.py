@@ -39,10 +39,11 @@ START = 956_703_932  # ML-1M's first second
 END = 1_046_454_590  # and its last
 
 TITLE_WORDS = (
-    "Amélie Autumn Bridge Canyon Carnival City Comet Dancer Dawn Desert Echo Empire Evening Falcon Father Fire Fugitive "
-    "Garden Ghost Gold Harbor Heart Highway Horizon Hotel Island Journey Kingdom Lantern Last Letter Lion Midnight Mirror "
-    "Moon Mother Mountain Night Ocean Orchid Paris Promise Rain Return River Road Secret Señor Shadow Silence Silver Sky "
-    "Snow Soldier Star Station Storm Stranger Summer Sun Thunder Tide Tiger Train Valley Voyage Waltz Widow Winter Wolf"
+    "Amélie Autumn Bridge Canyon Carnival City Comet Dancer Dawn Desert Echo Empire Evening Falcon Father Fire "
+    "Fugitive Garden Ghost Gold Harbor Heart Highway Horizon Hotel Island Journey Kingdom Lantern Last Letter "
+    "Lion Midnight Mirror Moon Mother Mountain Night Ocean Orchid Paris Promise Rain Return River Road Secret "
+    "Señor Shadow Silence Silver Sky Snow Soldier Star Station Storm Stranger Summer Sun Thunder Tide Tiger Train "
+    "Valley Voyage Waltz Widow Winter Wolf "
 ).split()
 
 

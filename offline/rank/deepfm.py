@@ -20,6 +20,10 @@ class FieldGroup(nn.Module):
     a side feature those of the other side features.
     """
 
+    looked_up: Tensor
+    flags: Tensor
+    offsets: Tensor
+
     def __init__(self, positions: list[int], sizes: list[int], dim: int) -> None:
         """Makes one table for all features of the group.
 
@@ -29,7 +33,6 @@ class FieldGroup(nn.Module):
             dim: embedding width.
         """
         super().__init__()
-        self.dim = dim
         is_flag = torch.tensor([size == FLAG_SIZE for size in sizes])
         columns = torch.tensor(positions)
         offsets = torch.cumsum(torch.tensor([0, *(size for size in sizes if size != FLAG_SIZE)]), 0)
@@ -70,6 +73,9 @@ class DeepFM(nn.Module):
     `deep_inputs` says: none, those of the side features, or all.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, sizes: Mapping[str, int], hidden: tuple[int, ...], deep_inputs: DeepInputs) -> None:
         """Makes the layers.
 
@@ -88,7 +94,9 @@ class DeepFM(nn.Module):
             {str(dim): FieldGroup(at, [sizes[SPARSE[p].name] for p in at], dim) for dim, at in by_width.items()}
         )
         self.deep_groups = [
-            str(dim) for dim in by_width if deep_inputs == "dense+all" or (deep_inputs == "dense+side" and dim < self.widest)
+            str(dim)
+            for dim in by_width
+            if deep_inputs == "dense+all" or (deep_inputs == "dense+side" and dim < self.widest)
         ]
         self.bias = nn.Parameter(torch.zeros(()))
         self.register_buffer("mean", torch.zeros(len(DENSE)))

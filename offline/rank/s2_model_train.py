@@ -23,7 +23,7 @@ from data_exchange_center.features import COLUMNS, GENRE_FLAGS, HISTORY_COUNTS
 from data_exchange_center.genre_history import liked_genres, window_counts
 from data_exchange_center.scoring import final_scores
 from data_exchange_center.stage import run_stage
-from offline.early_stopping import state_on_cpu
+from offline.fitting import state_on_cpu
 from offline.metrics import auc, log_loss
 from offline.rank.deepfm import DeepFM, DeepInputs
 from offline.rank.funnel import ndcg, recall_candidates
@@ -59,7 +59,9 @@ def logistic_regression(pairs: Pairs, train: Pairs, valid: Pairs, test: Pairs) -
     def one_hot(part: Pairs) -> sp.csr_matrix:
         columns = np.stack([part.users, part.user_count + part.items], axis=1).ravel()
         rows = np.arange(0, len(columns) + 1, 2)
-        return sp.csr_matrix((np.ones(len(columns)), columns, rows), (len(part.users), part.user_count + part.item_count))
+        return sp.csr_matrix(
+            (np.ones(len(columns)), columns, rows), (len(part.users), part.user_count + part.item_count)
+        )
 
     def fitted(part: Pairs, c: float) -> LogisticRegression:
         return LogisticRegression(C=c, max_iter=300, tol=1e-3).fit(one_hot(part), part.labels)
@@ -111,19 +113,19 @@ def choose_blend(
     ends = first + np.bincount(user[train], minlength=user.max(initial=0) + 1)[users]
     row_flags = np.stack([frame[name].to_numpy() for name in GENRE_FLAGS], axis=1)
     history = dict(zip(HISTORY_COUNTS, window_counts(row_flags, labels, first, ends).T, strict=True))
-    user_rows = np.stack(
-        [history.get(name, frame[name].to_numpy()[first]) for name in USER_COLUMNS], axis=1
-    ).astype(np.int64)
+    user_rows = np.stack([history.get(name, frame[name].to_numpy()[first]) for name in USER_COLUMNS], axis=1).astype(
+        np.int64
+    )
     liked = liked_genres(np.stack([history[name] for name in HISTORY_COUNTS], axis=1))
 
-    seen_matrix = sp.csr_matrix((np.ones(train.sum(), bool), (user[train], item[train])), (user.max() + 1, len(items) + 1))
+    seen_matrix = sp.csr_matrix(
+        (np.ones(train.sum(), bool), (user[train], item[train])), (user.max() + 1, len(items) + 1)
+    )
     wanted_matrix = sp.csr_matrix((np.ones(wanted.sum(), bool), (user[wanted], item[wanted])), seen_matrix.shape)
     gains: list[Floats] = []
     for block in np.array_split(np.arange(len(users)), -(-len(users) // 256)):
         seen, relevant = (m[users[block]].toarray()[:, 1:] for m in (seen_matrix, wanted_matrix))
-        found = recall_candidates(
-            vectors[0][users[block]], vectors[1][1:], liked[block], flags, seen, popularity_rank
-        )
+        found = recall_candidates(vectors[0][users[block]], vectors[1][1:], liked[block], flags, seen, popularity_rank)
         width = found.items.shape[1]
         sparse, dense = assemble(np.repeat(user_rows[block], width, axis=0), items[found.items.ravel()])
         rows = Rows(torch.from_numpy(sparse), torch.from_numpy(dense), np.empty(0, np.uint8))
@@ -167,9 +169,11 @@ def main() -> None:
     deepfm, _ = fit(training, settings, sizes, seed, epochs)
 
     ids = Pairs(
-        *(frame[name].to_numpy().astype(np.int64) for name in (USER_INDEX, ITEM_INDEX)),
-        frame[LABEL].to_numpy(),
-        *(dataset["id_sizes"][key] for key in (USERID, ITEMID)),
+        users=frame[USER_INDEX].to_numpy().astype(np.int64),
+        items=frame[ITEM_INDEX].to_numpy().astype(np.int64),
+        labels=frame[LABEL].to_numpy(),
+        user_count=dataset["id_sizes"][USERID],
+        item_count=dataset["id_sizes"][ITEMID],
     )
     pairs = {name: ids.select(part) for name, part in is_part.items()}
     fm = FactorizationMachine(ids.user_count, ids.item_count, DIM)
@@ -216,10 +220,13 @@ def main() -> None:
             },
         )
         out.json(catalogue.BLEND, {"dataset": dataset["dataset"], "weight": weight, "tried": blend})
-    print(f"data set {dataset['dataset']}, on test (DeepFM's MLP sees {settings.deep_inputs}, {epochs} epochs, L2 {l2:g}):")
+    print(
+        f"data set {dataset['dataset']}; DeepFM's MLP sees {settings.deep_inputs}, {epochs} epochs, L2 {l2:g}; on test:"
+    )
     for name, figure in figures.items():
         print(f"  {name:<20} AUC {figure['test_auc']:.4f}  log loss {figure['log_loss']:.4f}")
-    print(f"final score = DeepFM's logit × {weight:g} + recall score: {blend}")
+    table = ", ".join(f"{row['weight']:g}: {row[f'ndcg@{BLEND_K}']:.4f}" for row in blend)
+    print(f"final score = DeepFM's logit × {weight:g} + recall score; NDCG@{BLEND_K} on valid by weight: {table}")
 
 
 if __name__ == "__main__":

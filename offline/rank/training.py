@@ -12,11 +12,10 @@ from tqdm import tqdm
 
 from data_exchange_center.columns import LABEL
 from data_exchange_center.features import DENSE_COLUMNS, SPARSE_COLUMNS
-from offline.early_stopping import BestEpoch, training_device
+from offline.fitting import BestEpoch, batch_size, training_device
 from offline.metrics import auc
 from offline.rank.deepfm import DeepFM, DeepInputs
 
-BATCH = 8192
 SCORING_BATCH = 65_536
 EMBEDDING_LEARNING_RATE = 0.01
 MLP_LEARNING_RATE = 0.003
@@ -88,7 +87,7 @@ def fit(
     with tqdm(range(epochs), desc=name, unit="epoch", leave=False, disable=None) as bar:
         for epoch in bar:
             model.train()
-            for rows in torch.randperm(len(labels)).to(device).split(BATCH):
+            for rows in torch.randperm(len(labels)).to(device).split(batch_size(len(labels))):
                 logits, norms = model.logits_and_norms(sparse[rows].long(), dense[rows].float())
                 loss = functional.binary_cross_entropy_with_logits(logits, labels[rows]) + settings.l2 * norms.mean()
                 optimizer.zero_grad()

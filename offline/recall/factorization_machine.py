@@ -96,4 +96,3 @@ def sampled_softmax_loss(
     positive = (users * positive_items).sum(1, keepdim=True)
     sampled = (users @ sampled_items.T - log_q).masked_fill(collision, -torch.inf)
     return -(positive.squeeze(1) - torch.logsumexp(torch.cat([positive, sampled], 1), 1)).mean()
-

@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from offline.early_stopping import BestEpoch, training_device
+from offline.fitting import BestEpoch, batch_size, training_device
 from offline.recall.factorization_machine import FactorizationMachine, full_softmax_loss, sampled_softmax_loss
 
 DIM = 16
-RATED_BATCH = 8192
 RATED_LEARNING_RATE = 0.01
 RETRIEVAL_USERS = 256  # users a step of the full softmax
 RETRIEVAL_PAIRS = 4096  # positives a step of the sampled softmax, and items drawn for it
@@ -83,7 +82,7 @@ def fit_rated(fit: Pairs, l2: float, schedule: Schedule, seed: int) -> tuple[Fac
     labels = torch.from_numpy(fit.labels).float().to(device)
 
     def steps(optimizer: torch.optim.Optimizer) -> None:
-        for rows in torch.randperm(len(labels)).to(device).split(RATED_BATCH):
+        for rows in torch.randperm(len(labels)).to(device).split(batch_size(len(labels))):
             logits, norms = model(columns[0][rows], columns[1][rows])
             loss = functional.binary_cross_entropy_with_logits(logits, labels[rows]) + l2 * norms.mean()
             optimizer.zero_grad()
@@ -106,7 +105,9 @@ def fit_retrieval(fit: Pairs, l2: float, schedule: Schedule, seed: int) -> tuple
         without = np.bincount(positives.users, minlength=fit.user_count) == 0
         model.users.weight[torch.from_numpy(without)] = 0
     full = fit.item_count <= FULL_SOFTMAX_ITEMS
-    steps = _full_softmax_steps(model, positives, l2) if full else _sampled_softmax_steps(model, positives, frequency, l2)
+    steps = (
+        _full_softmax_steps(model, positives, l2) if full else _sampled_softmax_steps(model, positives, frequency, l2)
+    )
     return model, _epochs(model, RETRIEVAL_LEARNING_RATE, steps, schedule, f"FM retrieval, L2 {l2:g}")
 
 
@@ -203,7 +204,9 @@ def top_items(user_vectors: Floats, item_vectors: Floats, users: Ints, seen: sp.
     return result
 
 
-def recall_at(user_vectors: Floats, item_vectors: Floats, seen: Pairs, held_out: Pairs, ks: tuple[int, ...]) -> dict[int, float]:
+def recall_at(
+    user_vectors: Floats, item_vectors: Floats, seen: Pairs, held_out: Pairs, ks: tuple[int, ...]
+) -> dict[int, float]:
     """Recall@k over the whole catalogue, items in `seen` filtered, averaged over users with a held-out positive.
 
     A held-out item outside the vocabulary counts as a positive that was not found.

@@ -62,7 +62,9 @@ def hits_of_term_recall(
     return hits
 
 
-def measure(impressions: pa.Table, flags: Matrix, by_popularity: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> dict[str, float]:
+def measure(
+    impressions: pa.Table, flags: Matrix, by_popularity: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
+) -> dict[str, float]:
     """Hit rate and recall on test, over the users that have a positive there.
 
     Args:
@@ -78,7 +80,9 @@ def measure(impressions: pa.Table, flags: Matrix, by_popularity: npt.NDArray[np.
 
     training = split != Split.TEST
     starts = user_starts(user_rows)
-    ends = starts[np.searchsorted(user_rows, np.arange(len(users)))] + np.bincount(user_rows[training], minlength=len(users))
+    ends = starts[np.searchsorted(user_rows, np.arange(len(users)))] + np.bincount(
+        user_rows[training], minlength=len(users)
+    )
     counts = window_counts(flags[item_rows], labels, np.searchsorted(user_rows, np.arange(len(users))), ends)
     liked = liked_genres(counts)
 

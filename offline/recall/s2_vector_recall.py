@@ -19,10 +19,19 @@ import torch
 from data_exchange_center import catalogue
 from data_exchange_center.columns import ITEM_INDEX, ITEMID, LABEL, SPLIT, USER_INDEX, USERID, Split
 from data_exchange_center.stage import run_stage
-from offline.early_stopping import BestEpoch, state_on_cpu
+from offline.fitting import BestEpoch, state_on_cpu
 from offline.metrics import auc
 from offline.recall.factorization_machine import FactorizationMachine
-from offline.recall.fm_training import Floats, Pairs, Schedule, fit_rated, fit_retrieval, pair_logits, recall_at, score_pairs
+from offline.recall.fm_training import (
+    Floats,
+    Pairs,
+    Schedule,
+    fit_rated,
+    fit_retrieval,
+    pair_logits,
+    recall_at,
+    score_pairs,
+)
 
 READS = (catalogue.DATASET, catalogue.OFFLINE_IMPRESSIONS)
 WRITES = (
@@ -34,8 +43,10 @@ WRITES = (
     catalogue.VECTOR_RECALL_METRICS,
 )
 
-L2_FIRST = 0.02  # the search goes from here in steps of 2, up and down, while valid gets better
-MOST_STEPS = 5
+# Penalties tried; where the best lies at an edge, the search goes on beyond it in steps of 2.
+L2_OF_RATED = (0.01, 0.02, 0.04, 0.08)
+L2_OF_RETRIEVAL = (0.02, 0.04, 0.08)
+MOST_TRIED = 8
 MOST_EPOCHS = 40
 KS = (50, 200)
 VALID_USERS = 2048  # drawn for the figure that each epoch of `retrieval` is judged by
@@ -44,26 +55,22 @@ Fit = Callable[[Pairs, float, Schedule, int], tuple[FactorizationMachine, BestEp
 
 
 def choose_l2(
-    fit: Fit, train: Pairs, evaluate: Callable[[FactorizationMachine], float], seed: int
+    fit: Fit, grid: tuple[float, ...], train: Pairs, evaluate: Callable[[FactorizationMachine], float], seed: int
 ) -> tuple[float, FactorizationMachine, BestEpoch, list[dict[str, Any]]]:
     """The penalty with the best figure on valid, its model and epoch, and the table of all that were tried."""
-    tried: list[dict[str, Any]] = []
-
-    def attempt(l2: float) -> tuple[float, FactorizationMachine, BestEpoch]:
-        model, best = fit(train, l2, Schedule(MOST_EPOCHS, evaluate), seed)
-        tried.append({"l2": l2, "valid": best.value, "epochs": best.epochs, "curve": best.curve})
-        return l2, model, best
-
-    chosen = attempt(L2_FIRST)
-    for factor in (2.0, 0.5):
-        for _ in range(MOST_STEPS):
-            candidate = attempt(chosen[0] * factor)
-            if candidate[2].value <= chosen[2].value:
-                break
-            chosen = candidate
-        if chosen[0] != L2_FIRST:
-            break  # a stronger penalty was better: a weaker one need not be tried
-    return *chosen, sorted(tried, key=lambda row: float(row["l2"]))
+    fitted = {l2: fit(train, l2, Schedule(MOST_EPOCHS, evaluate), seed) for l2 in grid}
+    while len(fitted) < MOST_TRIED:
+        best = max(fitted, key=lambda l2: fitted[l2][1].value)
+        beyond = {max(fitted): best * 2, min(fitted): best / 2}.get(best)
+        if beyond is None:
+            break
+        fitted[beyond] = fit(train, beyond, Schedule(MOST_EPOCHS, evaluate), seed)
+    best = max(fitted, key=lambda l2: fitted[l2][1].value)
+    tried = [
+        {"l2": l2, "valid": epoch.value, "epochs": epoch.epochs, "curve": epoch.curve}
+        for l2, (_, epoch) in sorted(fitted.items())
+    ]
+    return best, *fitted[best], tried
 
 
 def popularity_vectors(fit: Pairs) -> tuple[Floats, Floats]:
@@ -96,8 +103,13 @@ def main() -> None:
     def valid_recall(model: FactorizationMachine) -> float:
         return recall_at(*model.vectors(), judged_train, judged_valid, KS[:1])[KS[0]]
 
-    rated_l2, _, rated_best, rated_tried = choose_l2(fit_rated, train, lambda m: auc(valid.labels, pair_logits(m, valid)), seed)
-    l2, valid_model, retrieval_best, retrieval_tried = choose_l2(fit_retrieval, train, valid_recall, seed)
+    def valid_auc(model: FactorizationMachine) -> float:
+        return auc(valid.labels, pair_logits(model, valid))
+
+    rated_l2, _, rated_best, rated_tried = choose_l2(fit_rated, L2_OF_RATED, train, valid_auc, seed)
+    l2, valid_model, retrieval_best, retrieval_tried = choose_l2(
+        fit_retrieval, L2_OF_RETRIEVAL, train, valid_recall, seed
+    )
     rated, _ = fit_rated(training, rated_l2, Schedule(rated_best.epochs), seed)
     retrieval, _ = fit_retrieval(training, l2, Schedule(retrieval_best.epochs), seed)
 
@@ -120,7 +132,10 @@ def main() -> None:
             **recalls(retrieval.vectors(), training, test),
             "tried": retrieval_tried,
         },
-        "popularity": {"test_auc": auc(test.labels, score_pairs(*popularity, test)), **recalls(popularity, training, test)},
+        "popularity": {
+            "test_auc": auc(test.labels, score_pairs(*popularity, test)),
+            **recalls(popularity, training, test),
+        },
     }
     with catalogue.writing(WRITES) as out:
         out.state(catalogue.FM_MODEL, state_on_cpu(rated))

@@ -1,4 +1,4 @@
-"""Triton's model repository: the configuration, derived from the declaration of the features, and the version folders."""
+"""Triton's model repository: the configuration, derived from the features' declaration, and the version folders."""
 
 import os
 import shutil

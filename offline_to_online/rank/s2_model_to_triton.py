@@ -2,9 +2,9 @@
 
     python -m offline_to_online.rank.s2_model_to_triton
 
-The model repository lies under `online/triton` of the artefacts; `platform: "onnxruntime_onnx"` is the C++ backend in the
-official image and services/triton_onnxruntime_backend.py in the native start. The configuration carries the features'
-order and hash and the weights' digest, so that whoever asks the model knows what it was trained on.
+The model repository lies under `online/triton` of the artefacts; `platform: "onnxruntime_onnx"` is the C++ backend in
+the official image and services/triton_onnxruntime_backend.py in the native start. The configuration carries the
+features' order and hash and the weights' digest, so that whoever asks the model knows what it was trained on.
 """
 
 import warnings
@@ -16,12 +16,25 @@ from data_exchange_center.serving_names import TRITON_MAX_BATCH, TRITON_MODEL
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from offline_to_online.loading import LOADER_TIMEOUT, LoadError
-from offline_to_online.rank.exported_model import compare_with_pytorch, example_inputs, state_digest, to_onnx, trained_model
-from offline_to_online.rank.model_repository import model_configuration, model_folder, remove_old_versions, write_version
+from offline_to_online.rank.exported_model import (
+    SCORE_TOLERANCE,
+    compare_with_pytorch,
+    example_inputs,
+    state_digest,
+    to_onnx,
+    trained_model,
+)
+from offline_to_online.rank.model_repository import (
+    model_configuration,
+    model_folder,
+    remove_old_versions,
+    write_version,
+)
 from online.callers.triton_caller import TritonCaller
 
 READS = (catalogue.DATASET, catalogue.DEEPFM_META, catalogue.DEEPFM_MODEL)
 WRITES: tuple[catalogue.Artefact, ...] = ()
+
 
 def main() -> None:
     """Export, check, write, load, ask."""
@@ -42,11 +55,9 @@ def main() -> None:
     logits, answered = caller.score(sparse.numpy(), dense.numpy())
     with torch.no_grad():
         expected = model(sparse, dense).squeeze(1).numpy()
-    if answered != str(version) or abs(logits - expected).max() > 1e-5:
-        raise LoadError(
-            f"Triton answers with version {answered} and scores up to {abs(logits - expected).max():.2g} off; loaded was "
-            f"version {version}."
-        )
+    off = float(abs(logits - expected).max())
+    if answered != str(version) or not off <= SCORE_TOLERANCE:
+        raise LoadError(f"Triton answers with version {answered}, scores {off:.2g} off; loaded was version {version}.")
     remove_old_versions(folder)
     print(
         f"data set {meta['dataset']}: {TRITON_MODEL} version {version} ({len(content) / 1e6:.1f} MB, weights {digest}) "

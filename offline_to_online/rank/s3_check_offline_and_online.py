@@ -66,7 +66,9 @@ def column_differences(columns: tuple[str, ...], hash_found: str, hash_declared:
     return []
 
 
-def feature_differences(entity: Entity, ids: Ints, offline: Ints, online: Ints, known: npt.NDArray[np.bool_]) -> list[Difference]:
+def feature_differences(
+    entity: Entity, ids: Ints, offline: Ints, online: Ints, known: npt.NDArray[np.bool_]
+) -> list[Difference]:
     """Values that Feast holds otherwise than the artefacts.
 
     Args:
@@ -175,7 +177,10 @@ def differences_by_kind(settings: Settings) -> Iterator[tuple[str, list[Differen
         offline.append(np.stack([table[n].to_numpy() for n in entity_columns(entity)], axis=1).astype(np.int64))
         values, known = feast.all_features(entity, ids[-1].tolist())
         online.append(values)
-        yield f"the features of {len(ids[-1]):,} {entity}s", feature_differences(entity, ids[-1], offline[-1], values, known)
+        yield (
+            f"the features of {len(ids[-1]):,} {entity}s",
+            feature_differences(entity, ids[-1], offline[-1], values, known),
+        )
 
     impressions = catalogue.load_table(catalogue.OFFLINE_IMPRESSIONS, [USERID, ITEMID])
     pairs = pairs_to_score(impressions[USERID].to_numpy(), impressions[ITEMID].to_numpy(), ids[0], ids[1])
@@ -191,7 +196,10 @@ def main() -> None:
     for what, differences in differences_by_kind(Settings()):
         if differences:
             print(tabulate(differences[:SHOWN], headers="keys"))
-            print(f"error: data set {name}: {what} differ between offline and online in {len(differences):,} places.", file=sys.stderr)
+            print(
+                f"error: data set {name}: {what} differ between offline and online in {len(differences):,} places.",
+                file=sys.stderr,
+            )
             sys.exit(1)
         print(f"data set {name}: {what} are equal offline and online")
 

@@ -49,13 +49,14 @@ class FeastCaller:
             values = np.array([[v or 0 for v in results[name]["values"]] for name in columns], np.int64).T
         except (requests.RequestException, KeyError, TypeError, ValueError) as error:
             raise ServiceUnavailable("feast", error) from error
-        return values, known.all(axis=1)
+        return values, np.all(known, axis=1)
 
-    def all_features(
-        self, entity: Entity, ids: Sequence[int]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def all_features(self, entity: Entity, ids: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """As `features`, for any number of entities, in several requests that may each take BULK_TIMEOUT."""
-        parts = [self.features(entity, ids[at : at + ENTITIES_AT_A_TIME], BULK_TIMEOUT) for at in range(0, len(ids), ENTITIES_AT_A_TIME)]
+        parts = [
+            self.features(entity, ids[at : at + ENTITIES_AT_A_TIME], BULK_TIMEOUT)
+            for at in range(0, len(ids), ENTITIES_AT_A_TIME)
+        ]
         if not parts:
             return np.zeros((0, len(entity_columns(entity))), np.int64), np.zeros(0, bool)
         return np.concatenate([values for values, _ in parts]), np.concatenate([known for _, known in parts])

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from data_exchange_center.serving_names import REDIS_DATABASE, REDIS_FILTER, REDIS_TERM, REDIS_VECTOR
 from data_exchange_center.settings import Settings
@@ -23,7 +25,7 @@ class RedisCaller:
             db=REDIS_DATABASE,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
-            retry=None,
+            retry=Retry(NoBackoff(), 0),  # the default retries for seconds, and a late answer is of no use
         )
 
     def users(self, userids: Sequence[int]) -> list[UserRecall | None]:
@@ -33,12 +35,15 @@ class RedisCaller:
             ServiceUnavailable: Redis does not answer in time, or holds something else under these keys.
         """
         try:
-            values = self._client.mget([key.format(userid) for userid in userids for key in KEYS])
+            values: list[bytes | None] = self._client.mget(  # type: ignore[assignment]
+                [key.format(userid) for userid in userids for key in KEYS]
+            )
             parts = [json.loads(value) if value is not None else None for value in values]
-            triples = zip(parts[0::3], parts[1::3], parts[2::3], strict=True)
             return [
-                UserRecall(tuple(term), tuple(vector), tuple(seen)) if vector is not None else None
-                for term, vector, seen in triples
+                UserRecall(tuple(term), tuple(vector), tuple(seen))
+                if term is not None and vector is not None and seen is not None
+                else None
+                for term, vector, seen in zip(parts[0::3], parts[1::3], parts[2::3], strict=True)
             ]
         except (redis.RedisError, ValueError, TypeError) as error:
             raise ServiceUnavailable("redis", error) from error

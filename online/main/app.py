@@ -92,7 +92,9 @@ def answer_json(userid: int, answer: Recommendation, data: ServingData) -> dict[
     return content
 
 
-def create_app(settings: Settings | None = None, callers: Callers | None = None, data: ServingData | None = None) -> flask.Flask:
+def create_app(
+    settings: Settings | None = None, callers: Callers | None = None, data: ServingData | None = None
+) -> flask.Flask:
     """The application.
 
     Args:

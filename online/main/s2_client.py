@@ -1,6 +1,6 @@
 """Asks the running server and prints the top list as a table.
 
-    python -m online.main.s2_client --userid 1 --size 10
+python -m online.main.s2_client --userid 1 --size 10
 """
 
 import argparse
@@ -36,7 +36,14 @@ def main() -> None:
         print(f"error: {fault['field']}: {fault['rule']} (got {fault['got']})", file=sys.stderr)
         sys.exit(1)
     rows = [
-        [place, item["itemid"], item["title"], ", ".join(item["genres"]), f"{item['score']:.3f}", "+".join(item["recalled_by"])]
+        [
+            place,
+            item["itemid"],
+            item["title"],
+            ", ".join(item["genres"]),
+            f"{item['score']:.3f}",
+            "+".join(item["recalled_by"]),
+        ]
         for place, item in enumerate(content["items"], start=1)
     ]
     print(tabulate(rows, ["", "item", "title", "genres", "score", "recalled by"]))

@@ -17,9 +17,7 @@ from data_exchange_center.serving_names import FEAST_SERVICES
 
 DATA = Path(os.environ["FEAST_DATA"])
 
-entities = {
-    name: Entity(name=name, join_keys=[key], value_type=ValueType.INT64) for name, key in JOIN_KEYS.items()
-}
+entities = {name: Entity(name=name, join_keys=[key], value_type=ValueType.INT64) for name, key in JOIN_KEYS.items()}
 views = {
     name: FeatureView(
         name=f"{name}_features",
@@ -27,9 +25,7 @@ views = {
         ttl=timedelta(0),  # never too old: the loader replaces the values
         schema=[Field(name=JOIN_KEYS[name], dtype=Int64)]
         + [Field(name=column, dtype=Int64) for column in entity_columns(name)],
-        source=FileSource(
-            name=f"{name}_file", path=str(DATA / f"{name}.parquet"), timestamp_field=EVENT_TIMESTAMP
-        ),
+        source=FileSource(name=f"{name}_file", path=str(DATA / f"{name}.parquet"), timestamp_field=EVENT_TIMESTAMP),
     )
     for name, entity in entities.items()
 }

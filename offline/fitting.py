@@ -1,4 +1,4 @@
-"""Keeps the best epoch by a figure on `valid`, and says when to stop."""
+"""What the training loops of recall and rank share: batch size, device, and when to stop by a figure on `valid`."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +9,7 @@ from torch import nn
 
 @dataclass
 class BestEpoch:
-    """The larger the figure the better; `patience` epochs in a row without a gain of `minimum_gain` end the training."""
+    """Larger is better; `patience` epochs in a row without a gain of `minimum_gain` end the training."""
 
     patience: int = 2
     minimum_gain: float = 1e-4
@@ -34,3 +34,8 @@ def state_on_cpu(model: nn.Module) -> dict[str, Any]:
 def training_device() -> torch.device:
     """The GPU when there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def batch_size(rows: int) -> int:
+    """Rows a step: about 80 steps an epoch, so that a small data set is not fitted in a handful of steps."""
+    return min(max(rows // 80, 512), 8192)
