@@ -248,10 +248,10 @@ def load_table(artefact: Artefact, columns: list[str] | None = None) -> pa.Table
     file = _existing(artefact)
     assert artefact.schema is not None
     try:
-        stored = pq.read_schema(file)
-        if not stored.equals(artefact.schema):
-            raise ArtefactError(f"{file} has another schema than the catalogue: run {artefact.writer} again.")
-        return pq.read_table(file, columns=columns)
+        with pq.ParquetFile(file) as parquet:  # not read_table, which imports pandas: the server is free of it
+            if not parquet.schema_arrow.equals(artefact.schema):
+                raise ArtefactError(f"{file} has another schema than the catalogue: run {artefact.writer} again.")
+            return parquet.read(columns)
     except pa.ArrowInvalid as error:
         raise ArtefactError(f"{file} is no readable parquet ({error}): run {artefact.writer} again.") from error
 

@@ -54,6 +54,7 @@ class Recorder:
                 start_new_session=True,
                 **drop,  # type: ignore[call-overload]
             )
+        process.returncode = 0  # it is meant to outlive this object, which would warn of that
         # The time of creation tells this process from a later one that got the same number.
         born = psutil.Process(process.pid).create_time()
         self._record(name).write_text(json.dumps({"pid": process.pid, "created": born, "command": command}))

@@ -81,6 +81,7 @@ def read_ratings(file: Path) -> pa.Table:
         and pc.min(table[USERID]).as_py() > 0
         and pc.min(table[ITEMID]).as_py() > 0
         and pc.min(table[TIMESTAMP]).as_py() >= 0
+        and pc.all(pc.is_finite(table[RATING])).as_py()
         and pc.min(table[RATING]).as_py() >= LOWEST_RATING
         and pc.max(table[RATING]).as_py() <= HIGHEST_RATING
     )

@@ -60,6 +60,10 @@ class ElasticsearchCaller:
         """`timeout` is in seconds, for the whole search."""
         self._client = elasticsearch_client(settings, timeout)
 
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
     def recall(self, user: UserRecall, vector_size: int = VECTOR_RECALL_SIZE, index: str = ES_ALIAS) -> list[Candidate]:
         """At most RECALL_SIZE candidates, best first.
 

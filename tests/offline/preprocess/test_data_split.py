@@ -1,0 +1,64 @@
+"""Establishes that split and encoding equal slow, obvious ones, and that odd input is counted or refused."""
+
+import logging
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_exchange_center.columns import Split
+from data_exchange_center.vocabularies import AGE_INDEX, FIXED_SIZES, GENDER_INDEX, GENRE_INDEX, OCCUPATION_INDEX
+from offline.preprocess.s1_data_split import encode_categories, item_table, split_rows, vocabulary_index
+
+
+def slow_split(rows: int) -> list[int | None]:
+    """None for online rows, else the split, by the specification's words in exact fractions."""
+    offline = max(rows - 10, 0)
+    training = [rn for rn in range(offline) if rn < offline * Fraction(8, 10)]
+    fit = [rn for rn in training if rn < len(training) * Fraction(9, 10)]
+    return [
+        None if rn >= offline else Split.TRAIN if rn in fit else Split.VALID if rn in training else Split.TEST
+        for rn in range(rows)
+    ]
+
+
+@given(st.lists(st.integers(1, 140), max_size=5))
+def test_split_equals_a_slow_one(counts: list[int]) -> None:
+    users = np.repeat(np.arange(len(counts)) * 7 + 3, counts)
+    online, split = split_rows(users)
+    expected = [part for count in counts for part in slow_split(count)]
+    assert [None if o else s for o, s in zip(online.tolist(), split.tolist(), strict=True)] == expected
+
+
+@given(st.lists(st.integers(1, 10**12)), st.sets(st.integers(1, 10**12), max_size=50))
+def test_ids_are_encoded_as_by_a_dictionary(ids: list[int], known: set[int]) -> None:
+    asked = ids + sorted(known)
+    table = {value: place for place, value in enumerate(sorted(known), start=1)}
+    found = vocabulary_index(np.array(asked, np.int64), np.array(sorted(known), np.int64))
+    assert found.tolist() == [table.get(value, 0) for value in asked]
+
+
+@given(st.lists(st.sampled_from(["M", "F", "X", ""])))
+def test_categories_are_encoded_as_by_a_dictionary(values: list[str]) -> None:
+    found = encode_categories(pd.Series(values, dtype=object), GENDER_INDEX, "gender")
+    assert found.tolist() == [{"M": 1, "F": 2}.get(value, 0) for value in values]
+
+
+def test_unknown_categories_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        movies = pd.DataFrame({"itemid": [5, 9], "title": ["A", "B"], "genres": [["Drama", "Telenovela"], [""]]})
+        table = item_table(movies, np.array([9]))
+    assert "2 unknown values of genre" in caplog.text and "Telenovela" in caplog.text
+    assert table["genres"].to_pylist() == [["Drama"], []]
+    assert table["item_index"].to_pylist() == [0, 1]
+
+
+def test_vocabularies_are_the_specified_ones() -> None:
+    assert [GENRE_INDEX[g] for g in ("Action", "Children's", "Western")] == [1, 4, 18]
+    assert list(GENRE_INDEX) == sorted(GENRE_INDEX, key=str) and len(GENRE_INDEX) == 18
+    assert dict(AGE_INDEX) == {1: 1, 18: 2, 25: 3, 35: 4, 45: 5, 50: 6, 56: 7}
+    assert (OCCUPATION_INDEX[0], OCCUPATION_INDEX[20]) == (1, 21)
+    assert FIXED_SIZES == {"gender": 3, "age": 8, "occupation": 22, "flag": 2}

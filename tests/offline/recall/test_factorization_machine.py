@@ -1,0 +1,109 @@
+"""Establishes that vectors reproduce scores, losses equal slow ones, and both objectives learn what they are for."""
+
+import numpy as np
+import pytest
+import torch
+
+from offline.recall.factorization_machine import FactorizationMachine, full_softmax_loss, sampled_softmax_loss
+from offline.recall.fm_training import Pairs, Schedule, fit_retrieval, pair_logits, recall_at
+from offline.recall.s2_vector_recall import choose_l2, popularity_vectors
+
+
+def a_model(users: int = 7, items: int = 9) -> FactorizationMachine:
+    torch.manual_seed(3)
+    model = FactorizationMachine(users, items, 4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+        model.users.weight[0] = model.items.weight[0] = 0
+    return model
+
+
+def test_inner_products_equal_scores_up_to_a_constant_of_the_user() -> None:
+    model = a_model()
+    users, items = (grid.ravel() for grid in np.meshgrid(np.arange(1, 7), np.arange(1, 9), indexing="ij"))
+    scores = pair_logits(model, Pairs(users, items, np.zeros(len(users), np.uint8), 7, 9)).reshape(6, 8)
+    user_vectors, item_vectors = model.vectors()
+    rest = scores - (user_vectors @ item_vectors.T)[1:, 1:]
+    np.testing.assert_allclose(rest, np.repeat(rest[:, :1], 8, axis=1), atol=1e-5)
+
+
+def test_scores_equal_a_slow_sum() -> None:
+    model = a_model()
+    u, i = model.users.weight[2].tolist(), model.items.weight[5].tolist()
+    expected = model.bias.item() + u[-1] + i[-1] + sum(a * b for a, b in zip(u[:-1], i[:-1], strict=True))
+    score, norm = model(torch.tensor([2]), torch.tensor([5]))
+    assert score.item() == pytest.approx(expected, rel=1e-5)
+    assert norm.item() == pytest.approx(sum(x * x for x in u + i), rel=1e-5)
+
+
+def test_the_sampled_loss_estimates_the_full_one() -> None:
+    """With the logQ correction the mean over many draws approaches the full softmax; without it, it does not."""
+    torch.manual_seed(0)
+    users, items = torch.randn(50, 8), torch.randn(300, 8) * 0.5
+    positive = torch.randint(0, 300, (50,))
+    hot = torch.zeros(50, 300).scatter_(1, positive[:, None], 1.0)
+    probability = torch.softmax(torch.randn(300), 0)
+    users[:, -1], items[:, -1] = 1, probability.log()  # popular items are drawn more often, and score higher
+    corrected, naive = [], []
+    for _ in range(40):
+        drawn = torch.multinomial(probability, 3000, replacement=True)
+        collision = positive[:, None] == drawn[None, :]
+        for results, log_q in (
+            (corrected, torch.log(3000 * probability[drawn])),
+            (naive, torch.full((3000,), 3000 / 300).log()),
+        ):
+            results.append(sampled_softmax_loss(users, items[positive], items[drawn], log_q, collision).item())
+    full = full_softmax_loss(users, items, hot).item()
+    assert np.mean(corrected) == pytest.approx(full, abs=0.02)
+    assert abs(np.mean(naive) - full) > 0.1
+
+
+def test_recall_equals_a_slow_one() -> None:
+    rng = np.random.default_rng(0)
+    users, items = 6, 12
+    vectors = rng.normal(size=(users, 3)).astype(np.float32), rng.normal(size=(items, 3)).astype(np.float32)
+    seen = Pairs(np.array([1, 1, 2, 5]), np.array([3, 4, 3, 7]), np.zeros(4, np.uint8), users, items)
+    held_out = Pairs(
+        np.array([1, 1, 2, 4, 5]), np.array([5, 0, 8, 2, 9]), np.array([1, 1, 1, 0, 1], np.uint8), users, items
+    )
+    expected = []
+    for user, wanted in ((1, {5, 0}), (2, {8}), (5, {9})):  # item 0 is unknown: wanted, never found
+        left_out = {0, *seen.items[seen.users == user].tolist()}
+        order = sorted(set(range(items)) - left_out, key=lambda item: -float(vectors[0][user] @ vectors[1][item]))
+        expected.append([len(wanted & set(order[:k])) / len(wanted) for k in (2, 5)])
+    found = recall_at(*vectors, seen, held_out, (2, 5))
+    assert [found[2], found[5]] == pytest.approx(np.mean(expected, axis=0))
+
+
+@pytest.mark.parametrize("full_softmax_items", [20_000, 0])
+def test_retrieval_recalls_more_than_popularity(full_softmax_items: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two camps, each with its own items: popularity cannot tell them apart, both softmax losses must."""
+    monkeypatch.setattr("offline.recall.fm_training.FULL_SOFTMAX_ITEMS", full_softmax_items)
+    rng = np.random.default_rng(0)
+    users, items = np.repeat(np.arange(1, 201), 20), []
+    for user in range(1, 201):
+        items.append(rng.choice(np.arange(1, 101) + 100 * (user % 2), 20, replace=False))
+    pairs = Pairs(users, np.concatenate(items), np.ones(len(users), np.uint8), 201, 201)
+    last = np.arange(len(users)) % 20 >= 16
+    train, valid = pairs.select(~last), pairs.select(last)
+    model, best = fit_retrieval(
+        train, 0.001, Schedule(20, lambda m: recall_at(*m.vectors(), train, valid, (50,))[50]), 0
+    )
+    popular = recall_at(*popularity_vectors(train), train, valid, (50,))[50]
+    assert best.value > 1.5 * popular and best.value > 0.5
+
+
+def test_the_search_goes_on_beyond_an_edge() -> None:
+    """A fit whose best penalty is 0.32 must be found from a grid that ends at 0.08."""
+    train = Pairs(np.array([1]), np.array([1]), np.array([1], np.uint8), 2, 2)
+    seen = []
+
+    def fit(_: Pairs, l2: float, schedule: Schedule, seed: int):  # type: ignore[no-untyped-def]
+        from offline.fitting import BestEpoch
+
+        seen.append(l2)
+        return a_model(2, 2), BestEpoch(value=-abs(np.log(l2 / 0.32)))
+
+    best, *_ = choose_l2(fit, (0.02, 0.04, 0.08), train, lambda m: 0.0, 0)
+    assert best == pytest.approx(0.32) and max(seen) == pytest.approx(0.64)

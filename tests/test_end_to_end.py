@@ -1,0 +1,325 @@
+"""Establishes that everything works together on the four real servers: loaders, check, requests, reloads, outages."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import redis
+import requests
+from onnx import numpy_helper
+
+from data_exchange_center import catalogue
+from data_exchange_center.features import COLUMNS
+from data_exchange_center.serving_names import ES_ALIAS
+from data_exchange_center.settings import Settings
+from offline_to_online.__main__ import LOADERS
+from offline_to_online.loading import LoadError
+from offline_to_online.recall import s2_item_to_es
+from offline_to_online.recall.user_recall import users_to_load
+from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
+from services.processes import Recorder
+from tests.conftest import ROOT, Stack, run_module, succeed
+
+CHECK = "offline_to_online.rank.s3_check_offline_and_online"
+
+
+@pytest.fixture
+def served(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """The stack, with this process's settings pointing at it."""
+    for name, value in stack.env.items():
+        monkeypatch.setenv(name, value)
+    return stack
+
+
+def ask(stack: Stack, userid: int, **parameters: int) -> dict[str, Any]:
+    answer = requests.get(f"{stack.url}/recommend", {"userid": userid, **parameters}, timeout=5)
+    assert answer.status_code == 200, answer.text
+    content: dict[str, Any] = answer.json()
+    return content
+
+
+def some_users(count: int) -> list[int]:
+    users = catalogue.load_table(catalogue.USER_FILTER)["userid"].to_pylist()
+    return users[:: max(len(users) // count, 1)][:count]
+
+
+def test_users_get_fifty_unseen_items_in_order(served: Stack) -> None:
+    seen = dict(zip(*catalogue.load_table(catalogue.USER_FILTER).to_pydict().values(), strict=True))
+    titles = dict(zip(*catalogue.load_table(catalogue.ITEMS, ["itemid", "title"]).to_pydict().values(), strict=True))
+    weight = catalogue.load_json(catalogue.BLEND)["weight"]
+    lists = []
+    for user in some_users(30):
+        answer = ask(served, user)
+        items = answer["items"]
+        assert len(items) == 50 and "degraded" not in answer and "fallback" not in answer
+        assert (answer["userid"], answer["dataset"]) == (user, "hundred-thousand") and answer["model_version"]
+        assert not {item["itemid"] for item in items} & set(seen[user])
+        assert all(item["title"] == titles[item["itemid"]] for item in items)
+        order = [(-item["score"], item["itemid"]) for item in items]
+        assert order == sorted(order)
+        for item in items:
+            assert item["score"] == pytest.approx(item["logit"] * weight + item["recall_score"])
+            assert item["recalled_by"] and set(item["recalled_by"]) <= {"term", "vector"}
+        lists.append(tuple(item["itemid"] for item in items))
+    assert len(set(lists)) > 25  # people are not all given the same
+
+
+def test_candidates_are_those_of_the_exact_search(served: Stack) -> None:
+    """The funnel that the blend was chosen on, against Elasticsearch: same items, same recall scores."""
+    users = users_to_load()
+    items = catalogue.load_table(catalogue.ITEMS)
+    vectors = catalogue.load_array(catalogue.ITEM_VECTORS)[items["item_index"].to_numpy()]
+    ids = items["itemid"].to_numpy()
+    for user in some_users(10):
+        answer = ask(served, user, size=200)
+        assert len(answer["items"]) == 200
+        products = dict(zip(ids.tolist(), (vectors @ np.float32(users[user].vector)).tolist(), strict=True))
+        by_vector = [item for item in answer["items"] if "vector" in item["recalled_by"]]
+        assert len(by_vector) == 150
+        for item in by_vector:
+            assert item["recall_score"] == pytest.approx(products[item["itemid"]], rel=1e-4, abs=1e-4)
+        nearest = sorted(set(products) - set(users[user].seen), key=lambda item: -products[item])[:150]
+        assert {item["itemid"] for item in by_vector} == set(nearest)
+        genres = {item["itemid"]: set(item["genres"]) for item in answer["items"]}
+        for item in answer["items"]:
+            assert ("term" in item["recalled_by"]) == bool(genres[item["itemid"]] & set(users[user].terms))
+
+
+def test_unknown_users_get_popular_items(served: Stack) -> None:
+    popular = catalogue.load_table(catalogue.POPULAR_ITEMS)["itemid"].to_pylist()
+    answer = ask(served, 987_654_321, size=7)
+    assert answer["fallback"] == "cold_start" and [item["itemid"] for item in answer["items"]] == popular[:7]
+
+
+def test_post_and_bad_input(served: Stack) -> None:
+    user = some_users(1)[0]
+    by_post = requests.post(f"{served.url}/recommend", json={"userid": user, "size": 3}, timeout=5).json()
+    assert by_post == ask(served, user, size=3)
+    for query, field in (("", "userid"), ("?userid=-1", "userid"), ("?userid=1&size=0", "size")):
+        answer = requests.get(f"{served.url}/recommend{query}", timeout=5)
+        assert answer.status_code == 400 and answer.json()["error"]["field"] == field
+
+
+def test_the_client_prints_a_table(served: Stack) -> None:
+    user = some_users(1)[0]
+    printed = succeed("online.main.s2_client", "--userid", str(user), "--size", "5", **served.env)
+    answer = ask(served, user, size=5)
+    assert all(item["title"] in printed for item in answer["items"]) and "hundred-thousand" in printed
+    refused = run_module("online.main.s2_client", "--userid", "x", **served.env)
+    assert refused.returncode == 1 and refused.stderr.startswith("error: userid")
+
+
+def test_status_shows_four_ready_servers(served: Stack) -> None:
+    assert succeed("services", "status", **served.env).count(" ready ") == 4
+
+
+def test_elasticsearch_asks_for_its_password(served: Stack) -> None:
+    assert requests.get(f"http://127.0.0.1:{served.env['ES_PORT']}/{ES_ALIAS}", timeout=5).status_code == 401
+
+
+def test_feast_answers_as_the_readme_says(served: Stack) -> None:
+    user = some_users(1)[0]
+    answer = requests.post(
+        f"http://127.0.0.1:{served.env['FEAST_PORT']}/get-online-features",
+        json={"feature_service": "ml_user", "entities": {"userid": [user]}},
+        timeout=5,
+    ).json()
+    assert set(answer["metadata"]["feature_names"]) == {"userid", *(c for c in COLUMNS if "genre" not in c)} - {
+        "item_index"
+    }
+
+
+# --- the consistency check ---------------------------------------------------------------------------------------
+
+
+def test_the_check_passes(served: Stack) -> None:
+    printed = succeed(CHECK, **served.env)
+    assert "features of 943 users are equal" in printed and "features of 1,682 items are equal" in printed
+
+
+def refused_check(stack: Stack, **env: str) -> str:
+    done = run_module(CHECK, **{**stack.env, **env})
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_one_altered_value_in_feast_fails_the_check(served: Stack) -> None:
+    """Written through Feast's own server, as any writer would."""
+    user = some_users(5)[3]
+    features = catalogue.load_table(catalogue.USER_FEATURES).to_pandas().set_index("userid").loc[user]
+    row = {"userid": [user], **{name: [int(value)] for name, value in features.items()}}
+
+    def write(value: int) -> None:
+        answer = requests.post(
+            f"http://127.0.0.1:{served.env['FEAST_PORT']}/write-to-online-store",
+            json={
+                "feature_view_name": "user_features",
+                "df": {
+                    **row,
+                    "clk_drama": [value],
+                    "event_timestamp": [time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + 5))],
+                },
+            },
+            timeout=10,
+        )
+        assert answer.status_code == 200, answer.text
+
+    right = int(features["clk_drama"])
+    write(right + 1)
+    try:
+        said = refused_check(served)
+        assert (
+            "clk_drama" in said and str(user) in said and "features of 943 users differ" in said and "1 places" in said
+        )
+    finally:
+        write(right)
+    succeed(CHECK, **served.env)
+
+
+def test_one_altered_weight_fails_the_check(served: Stack) -> None:
+    """In the file that Triton serves, by the least that a float can differ."""
+    file = max((served.artefacts / "online/triton/ml_rec").glob("*/model.onnx"), key=lambda f: int(f.parent.name))
+    original = file.read_bytes()
+    model = onnx.load(file)
+    tensor = next(t for t in model.graph.initializer if t.name == "groups.16.table")
+    values = numpy_helper.to_array(tensor).copy()
+    values[17, 3] = np.nextafter(values[17, 3], np.float32(np.inf))
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    try:
+        file.write_bytes(model.SerializeToString())
+        said = refused_check(served)
+        assert "groups.16.table[17, 3]" in said and "the weights differ" in said
+    finally:
+        file.write_bytes(original)
+    succeed(CHECK, **served.env)
+
+
+def test_a_swapped_column_fails_the_check(served: Stack, tmp_path: Path) -> None:
+    """The model says that it was trained on another order than is declared."""
+    copy = tmp_path / "artefacts"
+    shutil.copytree(served.artefacts, copy)
+    file = copy / catalogue.DEEPFM_META.path
+    meta = json.loads(file.read_text())
+    meta["columns"][30], meta["columns"][31] = meta["columns"][31], meta["columns"][30]
+    file.write_text(json.dumps(meta))
+    said = refused_check(served, ARTEFACTS_DIR=str(copy))
+    assert "the order of the features differ" in said and COLUMNS[30] in said and COLUMNS[31] in said
+
+
+# --- loaders -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_each_loader_runs_as_a_script_from_its_own_folder(loader: str, served: Stack) -> None:
+    """While the server goes on answering: a new index and a new model version are used without a restart."""
+    before = ask(served, some_users(1)[0])
+    folder, name = loader.replace(".", "/").rsplit("/", 1)
+    done = subprocess.run(
+        [sys.executable, f"{name}.py"],
+        cwd=ROOT / folder,
+        env={**os.environ, **served.env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and "hundred-thousand" in done.stdout, done.stdout + done.stderr
+    after = ask(served, some_users(1)[0])
+    assert [item["itemid"] for item in after["items"]] == [item["itemid"] for item in before["items"]]
+    grown = int(after["model_version"]) - int(before["model_version"])
+    assert grown == (1 if loader.endswith("triton") else 0)
+
+
+def test_loaders_leave_one_alias_and_few_versions(served: Stack) -> None:
+    client = elasticsearch_client(Settings(), 10)
+    assert len(client.indices.get_alias(name=ES_ALIAS)) == 1
+    assert len(client.indices.get(index=f"{ES_ALIAS}-*")) <= 2
+    assert len(list((served.artefacts / "online/triton/ml_rec").glob("*/model.onnx"))) <= 2
+    assert not list((served.artefacts / "online/triton").glob(".*"))
+    client.close()
+
+
+def test_users_of_an_earlier_load_are_removed(served: Stack) -> None:
+    client = redis.Redis(port=int(served.env["REDIS_PORT"]))
+    client.set("user_vector:31337", "[1]")
+    succeed(LOADERS[0], **served.env)
+    assert not client.exists("user_vector:31337")
+    client.close()
+
+
+@pytest.fixture
+def index(served: Stack) -> Iterator[tuple[Any, str, list[s2_item_to_es.Document]]]:
+    """A filled index that nothing serves: to be damaged."""
+    client = elasticsearch_client(Settings(), 30)
+    content = s2_item_to_es.documents()
+    s2_item_to_es.create_index(client, "damaged", len(content[0]["vector"]), len(content))
+    s2_item_to_es.fill_index(client, "damaged", content)
+    yield client, "damaged", content
+    client.indices.delete(index="damaged", ignore_unavailable=True)
+    client.close()
+
+
+def test_a_document_that_differs_is_named(index: tuple[Any, str, list[s2_item_to_es.Document]]) -> None:
+    client, name, content = index
+    s2_item_to_es.check_documents(client, name, content)
+    victim = content[100]
+    vector = [value + 1e-3 for value in victim["vector"]]
+    client.index(index=name, id=victim["itemid"], document={**victim, "vector": vector}, refresh=True)
+    with pytest.raises(LoadError, match=f"item {victim['itemid']}"):
+        s2_item_to_es.check_documents(client, name, content)
+
+
+def test_a_graph_of_vectors_is_near_exact_too(served: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a catalogue above EXACT_UP_TO items gets; and its check fails on other vectors than were loaded."""
+    monkeypatch.setattr(s2_item_to_es, "EXACT_UP_TO", 0)
+    client = elasticsearch_client(Settings(), 30)
+    content, users = s2_item_to_es.documents(), list(users_to_load().values())[:50]
+    caller = ElasticsearchCaller(Settings(), 30)
+    try:
+        s2_item_to_es.create_index(client, "graph", len(content[0]["vector"]), len(content))
+        s2_item_to_es.fill_index(client, "graph", content)
+        assert s2_item_to_es.check_nearest(caller, "graph", content, users) >= s2_item_to_es.LEAST_OVERLAP
+        other = [{**document, "vector": document["vector"][::-1]} for document in content]
+        with pytest.raises(LoadError):
+            s2_item_to_es.check_nearest(caller, "graph", other, users)
+    finally:
+        client.indices.delete(index="graph", ignore_unavailable=True)
+        client.close()
+        caller.close()
+
+
+# --- outages -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("service", ["redis", "elasticsearch", "feast", "triton"])
+def test_a_killed_server_is_left_out_and_used_again(service: str, served: Stack) -> None:
+    """The list stays useful, the answer says what is missing; once the server is back, it is used without a restart."""
+    user = some_users(1)[0]
+    before = ask(served, user)
+    recorder = Recorder(Path(served.env["RUN_DIR"]))
+    process = recorder.running(service)
+    assert process is not None
+    family = [process, *process.children(recursive=True)]
+    for member in family:
+        member.kill()
+    answer = ask(served, user)
+    assert answer["degraded"] == [service] and len(answer["items"]) == 50
+    if service != "redis":  # whose filter is gone with it
+        seen = dict(zip(*catalogue.load_table(catalogue.USER_FILTER).to_pydict().values(), strict=True))[user]
+        assert not {item["itemid"] for item in answer["items"]} & set(seen)
+    succeed("services", "start", **served.env)
+    if service == "redis":
+        succeed("offline_to_online", **served.env)  # its data was younger than its last snapshot
+    deadline = time.monotonic() + 30
+    while "degraded" in (after := ask(served, user)) and time.monotonic() < deadline:
+        time.sleep(0.3)
+    assert "degraded" not in after
+    assert [item["itemid"] for item in after["items"]] == [item["itemid"] for item in before["items"]]
