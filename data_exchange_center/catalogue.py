@@ -313,7 +313,8 @@ class Writer:
         """Writes a model's state dict."""
         import torch
 
-        torch.save(state, self._place(artefact))
+        with self._place(artefact).open("wb") as file:  # not by name, which torch would write into the file
+            torch.save(state, file)
 
     def check_complete(self) -> None:
         """Raises ArtefactError when something promised was not written."""

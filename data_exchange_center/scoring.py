@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 RECALL_SIZE = 200  # candidates a request hands to the ranking model
-VECTOR_RECALL_SIZE = 150  # of which at most so many come from the vectors, so that the terms have a say
+VECTOR_RECALL_SIZE = 150  # of which at most so many come from the vectors where a user has terms, which fill up
 TERM_BOOST = 0.1
 VECTOR_BOOST = 0.9
 

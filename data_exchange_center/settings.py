@@ -57,7 +57,8 @@ class Settings(BaseSettings):
     @property
     def raw_data(self) -> Path:
         """Folder with ratings.dat, users.dat and movies.dat."""
-        return self.folder(self.data_dir or Path("data") / self.dataset)
+        own = f"generated-{self.seed}" if self.dataset == "generated" else self.dataset
+        return self.folder(self.data_dir or Path("data") / own)
 
     @property
     def dataset_name(self) -> str:

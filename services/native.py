@@ -13,6 +13,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+from data_exchange_center.serving_names import TRITON_MODEL
 from data_exchange_center.settings import ENV_FILE, FEAST_REPOSITORY, ROOT, Settings
 from services.processes import Recorder, ServiceError, check_port_free
 
@@ -241,8 +242,8 @@ def start_triton(settings: Settings, recorder: Recorder) -> None:
         "--allow-gpu-metrics=false",
         "--disable-auto-complete-config",
     ]
-    if (models / "ml_rec/config.pbtxt").exists():
-        command.append("--load-model=ml_rec")
+    if (models / TRITON_MODEL / "config.pbtxt").exists():
+        command.append(f"--load-model={TRITON_MODEL}")
     recorder.start("triton", command, env, models)
 
 

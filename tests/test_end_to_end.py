@@ -23,7 +23,8 @@ from data_exchange_center.serving_names import ES_ALIAS
 from data_exchange_center.settings import Settings
 from offline_to_online.__main__ import LOADERS
 from offline_to_online.loading import LoadError
-from offline_to_online.recall import s2_item_to_es
+from offline_to_online.recall import item_index
+from offline_to_online.recall.s2_item_to_es import documents
 from offline_to_online.recall.user_recall import users_to_load
 from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
 from services.processes import Recorder
@@ -84,10 +85,11 @@ def test_candidates_are_those_of_the_exact_search(served: Stack) -> None:
         assert len(answer["items"]) == 200
         products = dict(zip(ids.tolist(), (vectors @ np.float32(users[user].vector)).tolist(), strict=True))
         by_vector = [item for item in answer["items"] if "vector" in item["recalled_by"]]
-        assert len(by_vector) == 150
+        size = 150 if users[user].terms else 200
+        assert len(by_vector) == size
         for item in by_vector:
             assert item["recall_score"] == pytest.approx(products[item["itemid"]], rel=1e-4, abs=1e-4)
-        nearest = sorted(set(products) - set(users[user].seen), key=lambda item: -products[item])[:150]
+        nearest = sorted(set(products) - set(users[user].seen), key=lambda item: -products[item])[:size]
         assert {item["itemid"] for item in by_vector} == set(nearest)
         genres = {item["itemid"]: set(item["genres"]) for item in answer["items"]}
         for item in answer["items"]:
@@ -256,40 +258,40 @@ def test_users_of_an_earlier_load_are_removed(served: Stack) -> None:
 
 
 @pytest.fixture
-def index(served: Stack) -> Iterator[tuple[Any, str, list[s2_item_to_es.Document]]]:
+def index(served: Stack) -> Iterator[tuple[Any, str, list[item_index.Document]]]:
     """A filled index that nothing serves: to be damaged."""
     client = elasticsearch_client(Settings(), 30)
-    content = s2_item_to_es.documents()
-    s2_item_to_es.create_index(client, "damaged", len(content[0]["vector"]), len(content))
-    s2_item_to_es.fill_index(client, "damaged", content)
+    content = documents()
+    item_index.create_index(client, "damaged", len(content[0]["vector"]), len(content))
+    item_index.fill_index(client, "damaged", content)
     yield client, "damaged", content
     client.indices.delete(index="damaged", ignore_unavailable=True)
     client.close()
 
 
-def test_a_document_that_differs_is_named(index: tuple[Any, str, list[s2_item_to_es.Document]]) -> None:
+def test_a_document_that_differs_is_named(index: tuple[Any, str, list[item_index.Document]]) -> None:
     client, name, content = index
-    s2_item_to_es.check_documents(client, name, content)
+    item_index.check_documents(client, name, content)
     victim = content[100]
     vector = [value + 1e-3 for value in victim["vector"]]
     client.index(index=name, id=victim["itemid"], document={**victim, "vector": vector}, refresh=True)
     with pytest.raises(LoadError, match=f"item {victim['itemid']}"):
-        s2_item_to_es.check_documents(client, name, content)
+        item_index.check_documents(client, name, content)
 
 
 def test_a_graph_of_vectors_is_near_exact_too(served: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a catalogue above EXACT_UP_TO items gets; and its check fails on other vectors than were loaded."""
-    monkeypatch.setattr(s2_item_to_es, "EXACT_UP_TO", 0)
+    monkeypatch.setattr(item_index, "EXACT_UP_TO", 0)
     client = elasticsearch_client(Settings(), 30)
-    content, users = s2_item_to_es.documents(), list(users_to_load().values())[:50]
+    content, users = documents(), list(users_to_load().values())[:50]
     caller = ElasticsearchCaller(Settings(), 30)
     try:
-        s2_item_to_es.create_index(client, "graph", len(content[0]["vector"]), len(content))
-        s2_item_to_es.fill_index(client, "graph", content)
-        assert s2_item_to_es.check_nearest(caller, "graph", content, users) >= s2_item_to_es.LEAST_OVERLAP
+        item_index.create_index(client, "graph", len(content[0]["vector"]), len(content))
+        item_index.fill_index(client, "graph", content)
+        assert item_index.check_nearest(caller, "graph", content, users) >= item_index.LEAST_OVERLAP
         other = [{**document, "vector": document["vector"][::-1]} for document in content]
         with pytest.raises(LoadError):
-            s2_item_to_es.check_nearest(caller, "graph", other, users)
+            item_index.check_nearest(caller, "graph", other, users)
     finally:
         client.indices.delete(index="graph", ignore_unavailable=True)
         client.close()

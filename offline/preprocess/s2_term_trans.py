@@ -11,18 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from data_exchange_center import catalogue
-from data_exchange_center.columns import (
-    GENRES as ITEM_GENRES_COLUMN,
-)
-from data_exchange_center.columns import (
-    ITEMID,
-    ITEMS,
-    LABEL,
-    POSITIVES,
-    SPLIT,
-    USERID,
-    Split,
-)
+from data_exchange_center import columns as c
+from data_exchange_center.columns import ITEMID, ITEMS, LABEL, POSITIVES, SPLIT, USERID, Split
 from data_exchange_center.features import GENRE_FLAGS, HISTORY_COUNTS
 from data_exchange_center.genre_history import user_starts, window_counts
 from data_exchange_center.stage import run_stage
@@ -42,7 +32,7 @@ Flags = npt.NDArray[np.uint8]
 
 def genre_flags(items: pa.Table) -> Flags:
     """[items, genres] 1 where the item has the genre."""
-    lists = items[ITEM_GENRES_COLUMN].combine_chunks()
+    lists = items[c.GENRES].combine_chunks()
     flags = np.zeros((len(items), len(GENRES)), np.uint8)
     places = np.array([GENRE_INDEX[g] - 1 for g in lists.flatten().to_pylist()], np.int64)
     flags[lists.value_parent_indices().to_numpy(zero_copy_only=False), places] = 1

@@ -28,7 +28,6 @@ def recall_candidates(
     flags: npt.NDArray[np.uint8],
     seen: Bools,
     popularity_rank: Ints,
-    vector_size: int = VECTOR_RECALL_SIZE,
 ) -> Candidates:
     """Terms and nearest vectors of a block of users, without the items seen.
 
@@ -37,12 +36,12 @@ def recall_candidates(
         liked: [users, genres]; flags: [items, genres].
         seen: [users, items].
         popularity_rank: [items] 0 for the most popular: the order in which Elasticsearch returns hits that tie.
-        vector_size: most candidates that the vectors contribute.
     """
     products = np.where(seen, -np.inf, user_vectors @ item_vectors.T).astype(np.float64)
-    nearest = np.argpartition(-products, min(vector_size, products.shape[1] - 1), axis=1)[:, :vector_size]
+    nearest = np.argsort(-products, axis=1, kind="stable")[:, :RECALL_SIZE]
+    sizes = np.where(liked.any(axis=1), VECTOR_RECALL_SIZE, RECALL_SIZE)
     by_vector = np.zeros(products.shape, bool)
-    np.put_along_axis(by_vector, nearest, True, axis=1)
+    np.put_along_axis(by_vector, nearest, np.arange(nearest.shape[1]) < sizes[:, None], axis=1)
     by_vector &= ~seen
     by_term = (liked.astype(np.float32) @ flags.T.astype(np.float32) > 0) & ~seen
 

@@ -10,11 +10,12 @@ positives of `test`, the items of the training rows filtered, in order of popula
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import scipy.sparse as sp
 
 from data_exchange_center import catalogue
 from data_exchange_center.columns import ITEMID, LABEL, SPLIT, TERMS, USERID, Split
 from data_exchange_center.features import GENRE_FLAGS, HISTORY_COUNTS
-from data_exchange_center.genre_history import liked_genres, user_starts, window_counts
+from data_exchange_center.genre_history import liked_genres, window_counts
 from data_exchange_center.scoring import RECALL_SIZE
 from data_exchange_center.stage import run_stage
 from data_exchange_center.vocabularies import GENRES
@@ -72,38 +73,30 @@ def measure(
         flags: [items, genres] by itemid; items: [items] itemids, sorted.
         by_popularity: [items] places in `items`, the most popular first.
     """
-    split, labels = impressions[SPLIT].to_numpy(), impressions[LABEL].to_numpy()
-    user_rows, users = np.unique(impressions[USERID].to_numpy(), return_inverse=True)[::-1]
-    place = np.empty(len(items), np.int64)
-    place[by_popularity] = np.arange(len(items))
-    item_rows = np.searchsorted(items, impressions[ITEMID].to_numpy())
+    labels, training = impressions[LABEL].to_numpy(), impressions[SPLIT].to_numpy() != Split.TEST
+    item_of = np.searchsorted(items, impressions[ITEMID].to_numpy())
+    users, first, user_of = np.unique(impressions[USERID].to_numpy(), return_index=True, return_inverse=True)
+    after_training = first + np.bincount(user_of[training], minlength=len(users))
+    liked = liked_genres(window_counts(flags[item_of], labels, first, after_training))
 
-    training = split != Split.TEST
-    starts = user_starts(user_rows)
-    ends = starts[np.searchsorted(user_rows, np.arange(len(users)))] + np.bincount(
-        user_rows[training], minlength=len(users)
+    place = np.argsort(by_popularity)  # of each item in the order of popularity
+    shape = (len(users), len(items))
+    seen, wanted = (
+        sp.csr_matrix((np.ones(rows.sum(), bool), (user_of[rows], place[item_of[rows]])), shape)
+        for rows in (training, ~training & (labels == 1))
     )
-    counts = window_counts(flags[item_rows], labels, np.searchsorted(user_rows, np.arange(len(users))), ends)
-    liked = liked_genres(counts)
-
-    wanted_rows = (~training) & (labels == 1)
-    with_positives = np.unique(user_rows[wanted_rows])
-    found, total, popular_flags = [], [], flags[by_popularity]
-    for first in range(0, len(with_positives), USERS_AT_A_TIME):
-        block = with_positives[first : first + USERS_AT_A_TIME]
-        seen, wanted = (np.zeros((len(block), len(items)), bool) for _ in range(2))
-        for rows, target in ((training, seen), (wanted_rows, wanted)):
-            mine = rows & (user_rows >= block[0]) & (user_rows <= block[-1])
-            kept = np.isin(user_rows[mine], block)
-            target[np.searchsorted(block, user_rows[mine][kept]), place[item_rows[mine][kept]]] = True
-        found.append(hits_of_term_recall(liked[block], popular_flags, seen, wanted))
-        total.append(wanted.sum(axis=1))
-    hits, wanted_counts = (np.concatenate(c) if c else np.zeros(0) for c in (found, total))
+    counts = wanted.getnnz(axis=1)
+    judged = np.flatnonzero(counts)
+    hits = np.zeros(len(users), np.int64)
+    for at in range(0, len(judged), USERS_AT_A_TIME):
+        block = judged[at : at + USERS_AT_A_TIME]
+        seen_here, wanted_here = seen[block].toarray(), wanted[block].toarray()
+        hits[block] = hits_of_term_recall(liked[block], flags[by_popularity], seen_here, wanted_here)
     return {
-        "users": len(hits),
-        "users_with_terms": int(liked[with_positives].any(axis=1).sum()),
-        f"hit_rate@{RECALL_SIZE}": float((hits > 0).mean()) if len(hits) else 0.0,
-        f"recall@{RECALL_SIZE}": float((hits / wanted_counts).mean()) if len(hits) else 0.0,
+        "users": len(judged),
+        "users_with_terms": int(liked[judged].any(axis=1).sum()),
+        f"hit_rate@{RECALL_SIZE}": float((hits[judged] > 0).mean()) if len(judged) else 0.0,
+        f"recall@{RECALL_SIZE}": float((hits[judged] / counts[judged]).mean()) if len(judged) else 0.0,
     }
 
 

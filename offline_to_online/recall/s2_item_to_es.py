@@ -8,24 +8,29 @@ hits of the terms query do, come most popular first.
 """
 
 import time
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from elastic_transport import TransportError
-from elasticsearch import ApiError, Elasticsearch, helpers
+from elasticsearch import ApiError
 
 from data_exchange_center import catalogue
 from data_exchange_center.columns import GENRES, ITEM_INDEX, ITEMID, POSITIVES
-from data_exchange_center.scoring import RECALL_SIZE, recall_scores
+from data_exchange_center.scoring import RECALL_SIZE
 from data_exchange_center.serving_names import ES_ALIAS, ES_GENRES, ES_ITEMID, ES_POPULARITY, ES_VECTOR
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
-from data_exchange_center.vocabularies import GENRES as ALL_GENRES
-from offline_to_online.loading import LOADER_TIMEOUT, LoadError
+from offline_to_online.loading import LOADER_TIMEOUT
+from offline_to_online.recall.item_index import (
+    Document,
+    check_documents,
+    check_nearest,
+    create_index,
+    fill_index,
+    switch_alias,
+)
 from offline_to_online.recall.user_recall import USER_RECALL_READS, users_to_load
 from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
-from online.callers.types import ServiceUnavailable, UserRecall
+from online.callers.types import ServiceUnavailable
 
 READS = (
     catalogue.DATASET,
@@ -36,12 +41,7 @@ READS = (
 )
 WRITES: tuple[catalogue.Artefact, ...] = ()
 
-EXACT_UP_TO = 20_000  # items; see vector_index
 SAMPLED_USERS = 200
-LEAST_OVERLAP = 0.95  # of the approximate top 200 with the exact one, on average
-SCORE_TOLERANCE = 1e-3  # relative; Elasticsearch computes in float32
-
-Document = dict[str, Any]
 
 
 def documents() -> list[Document]:
@@ -55,124 +55,6 @@ def documents() -> list[Document]:
             items[ITEMID].to_pylist(), items[GENRES].to_pylist(), vectors.tolist(), strict=True
         )
     ]
-
-
-def vector_index(items: int) -> dict[str, Any]:
-    """How Elasticsearch looks for neighbours. 17 dimensions need no quantisation: scores stay the model's own.
-
-    Up to EXACT_UP_TO items it compares with every vector: at 3,883 that is exact, and faster than a graph. Above, it
-    walks a graph, a wide one: inner products favour long vectors, and with Elasticsearch's defaults (m 16, 100) a tenth
-    of the true top 200 is missed.
-    """
-    return {"type": "flat"} if items <= EXACT_UP_TO else {"type": "hnsw", "m": 32, "ef_construction": 400}
-
-
-def create_index(client: Elasticsearch, name: str, dimensions: int, items: int) -> None:
-    """An empty index with explicit mappings: a field that is not declared is an error, not a guess."""
-    client.indices.create(
-        index=name,
-        settings={
-            "number_of_shards": 1,
-            "number_of_replicas": 0,
-            "refresh_interval": "-1",
-            "sort.field": ES_POPULARITY,
-            "sort.order": "desc",
-        },
-        mappings={
-            "dynamic": "strict",
-            "properties": {
-                ES_ITEMID: {"type": "keyword"},
-                ES_GENRES: {"type": "keyword"},
-                ES_POPULARITY: {"type": "integer"},
-                ES_VECTOR: {
-                    "type": "dense_vector",
-                    "dims": dimensions,
-                    "similarity": "max_inner_product",
-                    "index_options": vector_index(items),
-                },
-            },
-        },
-    )
-
-
-def fill_index(client: Elasticsearch, name: str, content: list[Document]) -> None:
-    """Writes all documents in bulk, as one segment."""
-    actions = ({"_index": name, "_id": document[ES_ITEMID], "_source": document} for document in content)
-    helpers.bulk(client, actions, chunk_size=2000)
-    client.indices.forcemerge(index=name, max_num_segments=1)
-    client.indices.refresh(index=name)
-
-
-def check_documents(client: Elasticsearch, name: str, content: list[Document]) -> None:
-    """Reads every document back, and counts every genre by the query that recall uses.
-
-    Raises:
-        LoadError: naming the first item or genre that differs.
-    """
-    found = {hit["_id"]: hit["_source"] for hit in helpers.scan(client, index=name, size=2000)}
-    for document in content:
-        stored = found.pop(document[ES_ITEMID], None)
-        same = stored and all(stored[key] == document[key] for key in (ES_ITEMID, ES_GENRES, ES_POPULARITY))
-        if not same or not np.array_equal(np.float32(stored[ES_VECTOR]), np.float32(document[ES_VECTOR])):
-            raise LoadError(f"Elasticsearch holds {stored} for item {document[ES_ITEMID]}, loaded was {document}.")
-    if found:
-        raise LoadError(f"Elasticsearch holds items that were not loaded: {sorted(found)[:5]}.")
-    for genre in ALL_GENRES:
-        expected = sum(genre in document[ES_GENRES] for document in content)
-        counted = client.count(index=name, query={"terms": {ES_GENRES: [genre]}})["count"]
-        if counted != expected:
-            raise LoadError(f"Elasticsearch counts {counted} items of the genre {genre}, loaded were {expected}.")
-
-
-def check_nearest(caller: ElasticsearchCaller, name: str, content: list[Document], users: list[UserRecall]) -> float:
-    """Compares the approximate top 200 of some users with the exact one.
-
-    Returns:
-        The overlap, averaged.
-
-    Raises:
-        LoadError: the overlap is below LEAST_OVERLAP, or a score is not the inner product.
-    """
-    vectors = np.array([document[ES_VECTOR] for document in content], np.float32)
-    ids = np.array([int(document[ES_ITEMID]) for document in content])
-    overlaps = []
-    for user in users:
-        hits = caller.recall(UserRecall((), user.vector, user.seen), RECALL_SIZE, name)
-        products = vectors @ np.array(user.vector, np.float32)
-        scores = recall_scores(np.array([hit.es_score for hit in hits]), *_found_by_vector(len(hits)))
-        at = np.searchsorted(ids, [hit.itemid for hit in hits])
-        if not np.allclose(scores, products[at], rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE):
-            raise LoadError(f"Elasticsearch's scores in {name} are not the inner products of the vectors loaded.")
-        products[np.isin(ids, user.seen)] = -np.inf
-        exact = ids[np.argsort(-products, kind="stable")[: min(RECALL_SIZE, int(np.isfinite(products).sum()))]]
-        overlaps.append(len(np.intersect1d(exact, ids[at])) / max(len(exact), 1))
-    overlap = float(np.mean(overlaps)) if overlaps else 1.0
-    if overlap < LEAST_OVERLAP:
-        raise LoadError(
-            f"the approximate top {RECALL_SIZE} of {len(users)} users hold {overlap:.3f} of the exact one, less than "
-            f"{LEAST_OVERLAP}: raise NUM_CANDIDATES in online/callers/es_caller.py."
-        )
-    return overlap
-
-
-def _found_by_vector(hits: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    return np.zeros(hits, bool), np.ones(hits, bool)
-
-
-def switch_alias(client: Elasticsearch, name: str) -> None:
-    """Points the alias at the new index in one step; older ones go, but for the last, which may still be searched."""
-    before = list(client.indices.get_alias(index=f"{ES_ALIAS}-*", allow_no_indices=True))
-    aliased = set(client.indices.get_alias(name=ES_ALIAS, ignore_unavailable=True)) if _has_alias(client) else set()
-    client.indices.update_aliases(
-        actions=[{"remove": {"index": old, "alias": ES_ALIAS}} for old in sorted(aliased)]
-        + [{"add": {"index": name, "alias": ES_ALIAS}}]
-    )
-    for old in set(before) - aliased - {name}:
-        client.indices.delete(index=old)
-
-
-def _has_alias(client: Elasticsearch) -> bool:
-    return bool(client.indices.exists_alias(name=ES_ALIAS))
 
 
 def main() -> None:

@@ -26,14 +26,14 @@ def elasticsearch_client(settings: Settings, timeout: float) -> Elasticsearch:
     )
 
 
-def recall_query(user: UserRecall, vector_size: int = VECTOR_RECALL_SIZE) -> dict[str, Any]:
+def recall_query(user: UserRecall) -> dict[str, Any]:
     """The body of the search: terms and kNN, both without the items that the user has seen."""
     unseen = {"bool": {"must_not": [{"terms": {ES_ITEMID: [str(item) for item in user.seen]}}]}} if user.seen else None
     knn: dict[str, Any] = {
         "field": ES_VECTOR,
         "query_vector": list(user.vector),
-        "k": vector_size,
-        "num_candidates": max(NUM_CANDIDATES, vector_size),
+        "k": VECTOR_RECALL_SIZE if user.terms else RECALL_SIZE,
+        "num_candidates": NUM_CANDIDATES,
         "boost": VECTOR_BOOST,
         "_name": VECTOR_QUERY,
     }
@@ -64,14 +64,14 @@ class ElasticsearchCaller:
         """Closes the connections."""
         self._client.close()
 
-    def recall(self, user: UserRecall, vector_size: int = VECTOR_RECALL_SIZE, index: str = ES_ALIAS) -> list[Candidate]:
+    def recall(self, user: UserRecall, index: str = ES_ALIAS) -> list[Candidate]:
         """At most RECALL_SIZE candidates, best first.
 
         Raises:
             ServiceUnavailable: Elasticsearch does not answer in time or answers with an error.
         """
         try:
-            answer = self._client.search(index=index, filter_path=FILTER_PATH, **recall_query(user, vector_size))
+            answer = self._client.search(index=index, filter_path=FILTER_PATH, **recall_query(user))
             hits = answer.body.get("hits", {}).get("hits", [])
             return [
                 Candidate(

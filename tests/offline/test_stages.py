@@ -1,4 +1,4 @@
-"""Establishes what the offline half gives: metrics in the order that they must have, and stages that run in every way."""
+"""Establishes what the offline half gives: metrics in their order, and stages that run in every way."""
 
 import json
 import os

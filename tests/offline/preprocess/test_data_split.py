@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from data_exchange_center.columns import Split
 from data_exchange_center.vocabularies import AGE_INDEX, FIXED_SIZES, GENDER_INDEX, GENRE_INDEX, OCCUPATION_INDEX
-from offline.preprocess.s1_data_split import encode_categories, item_table, split_rows, vocabulary_index
+from offline.preprocess.encoding import encode_categories, item_table, vocabulary_index
+from offline.preprocess.s1_data_split import split_rows
 
 
 def slow_split(rows: int) -> list[int | None]:

@@ -6,7 +6,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_exchange_center.scoring import RECALL_SIZE, TERM_BOOST, VECTOR_BOOST, final_scores, recall_scores
+from data_exchange_center.scoring import (
+    RECALL_SIZE,
+    TERM_BOOST,
+    VECTOR_BOOST,
+    VECTOR_RECALL_SIZE,
+    final_scores,
+    recall_scores,
+)
 from offline.rank.funnel import ndcg, recall_candidates
 
 hits = st.lists(st.tuples(st.floats(-20, 20, width=32), st.booleans(), st.booleans()), min_size=1, max_size=20)
@@ -30,15 +37,16 @@ def test_inner_products_are_recovered(found: list[tuple[float, bool, bool]]) -> 
 
 def test_candidates_equal_a_slow_search() -> None:
     rng = np.random.default_rng(0)
-    users, items, genres, k = 5, 400, 4, 60
+    users, items, genres = 5, 400, 4
     user_vectors, item_vectors = rng.normal(size=(users, 3)), rng.normal(size=(items, 3))
     liked, flags = rng.random((users, genres)) < 0.4, (rng.random((items, genres)) < 0.2).astype(np.uint8)
-    liked[0] = False  # vector recall only
+    liked[0] = False  # vector recall only, of all RECALL_SIZE
     seen, rank = rng.random((users, items)) < 0.1, rng.permutation(items)
-    found = recall_candidates(user_vectors, item_vectors, liked, flags, seen, rank, k)
+    found = recall_candidates(user_vectors, item_vectors, liked, flags, seen, rank)
     for user in range(users):
         products = item_vectors @ user_vectors[user]
         unseen = [item for item in range(items) if not seen[user, item]]
+        k = VECTOR_RECALL_SIZE if liked[user].any() else RECALL_SIZE
         nearest = set(sorted(unseen, key=lambda item: -products[item])[:k])
         by_term = {item for item in unseen if (flags[item] & liked[user]).any()}
         score = {i: elasticsearch_score(products[i], i in by_term, i in nearest) for i in nearest | by_term}

@@ -1,0 +1,85 @@
+"""Users, items and their categories as indices of the vocabularies; index 0 is unknown."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from data_exchange_center.columns import (
+    AGE,
+    GENDER,
+    GENRES,
+    ITEM_INDEX,
+    ITEMID,
+    OCCUPATION,
+    TITLE,
+    USER_INDEX,
+    USERID,
+)
+from data_exchange_center.vocabularies import AGE_INDEX, GENDER_INDEX, GENRE_INDEX, OCCUPATION_INDEX, UNKNOWN
+
+logger = logging.getLogger(__name__)
+
+Ints = npt.NDArray[np.int64]
+
+
+def vocabulary_index(ids: Ints, vocabulary: Ints) -> npt.NDArray[np.int32]:
+    """[n] place of each id in the sorted vocabulary, from 1; 0 for an id that is not in it."""
+    if len(vocabulary) == 0:
+        return np.zeros(len(ids), np.int32)
+    place = np.searchsorted(vocabulary, ids)
+    known = vocabulary[np.minimum(place, len(vocabulary) - 1)] == ids
+    return np.where(known, place + 1, UNKNOWN).astype(np.int32)
+
+
+def encode_categories(values: pd.Series, indices: Mapping[Any, int], what: str) -> npt.NDArray[np.uint8]:
+    """[n] index of each category; unknown ones become 0 and are counted in a warning."""
+    encoded = values.map(indices)
+    unknown = values[encoded.isna()]
+    if len(unknown):
+        examples = ", ".join(sorted(set(unknown.astype(str)))[:3])
+        logger.warning("%d unknown values of %s (%s) are taken as index 0.", len(unknown), what, examples)
+    return np.asarray(encoded.fillna(UNKNOWN), np.uint8)
+
+
+def add_missing(table: pd.DataFrame, key: str, ids: Ints, file: str) -> pd.DataFrame:
+    """The table with an empty row for each id that occurs in the ratings alone, sorted by id."""
+    missing = np.setdiff1d(ids, table[key].to_numpy())
+    if len(missing):
+        logger.warning("%d ids of ratings.dat are not in %s: their features are unknown.", len(missing), file)
+    return pd.concat([table, pd.DataFrame({key: missing})]).sort_values(key, ignore_index=True)
+
+
+def user_table(users: pd.DataFrame, vocabulary: Ints) -> pa.Table:
+    """Catalogue entry USERS from the columns of users.dat."""
+    as_text = {
+        name: {str(k): v for k, v in table.items()}
+        for name, table in ((GENDER, GENDER_INDEX), (AGE, AGE_INDEX), (OCCUPATION, OCCUPATION_INDEX))
+    }
+    return pa.table(
+        {
+            USERID: users[USERID],
+            USER_INDEX: vocabulary_index(users[USERID].to_numpy(), vocabulary),
+            **{name: encode_categories(users[name], as_text[name], name) for name in as_text},
+        }
+    )
+
+
+def item_table(movies: pd.DataFrame, vocabulary: Ints) -> pa.Table:
+    """Catalogue entry ITEMS from the columns of movies.dat; unknown genres are left out and counted."""
+    genres = movies[GENRES].explode()
+    known = genres.isin(GENRE_INDEX)
+    encode_categories(genres[genres.notna()], GENRE_INDEX, "genre")  # for its warning
+    lists = genres[known].groupby(level=0).agg(list).reindex(movies.index)
+    return pa.table(
+        {
+            ITEMID: movies[ITEMID],
+            ITEM_INDEX: vocabulary_index(movies[ITEMID].to_numpy(), vocabulary),
+            TITLE: movies[TITLE].fillna("").astype(str),
+            GENRES: pa.array([g if isinstance(g, list) else [] for g in lists], pa.list_(pa.string())),
+        }
+    )
