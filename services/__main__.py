@@ -7,6 +7,7 @@ there.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from services.processes import Recorder, ServiceError, check_port_free
 
 READY_SECONDS = 120
 WEB = "web"
-COMPOSE = ["docker", "compose", "--project-directory", str(ROOT), "-f", str(ROOT / "services/compose.yaml")]
+COMPOSE = ["docker", "compose", "-f", str(ROOT / "services/compose.yaml")]
 STARTS: dict[str, Callable[[Settings, Recorder], None]] = {
     "redis": native.start_redis,
     "elasticsearch": native.start_elasticsearch,
@@ -60,12 +61,39 @@ def is_ready(name: str, settings: Settings) -> bool:
     return _answers(f"http://{settings.triton_host}:{settings.triton_http_port}/v2/health/ready")
 
 
-def docker_engine_answers() -> bool:
-    """Whether `docker` is there and its engine is running."""
+def in_docker(settings: Settings) -> bool:
+    """Whether the servers are containers: as the setting says, else when an engine and its `compose` answer."""
+    if settings.services != "auto":
+        return settings.services == "docker"
     try:
-        return subprocess.run(["docker", "info"], capture_output=True, timeout=20, check=False).returncode == 0
+        return all(
+            subprocess.run(["docker", *question], capture_output=True, timeout=20, check=False).returncode == 0
+            for question in (["info"], ["compose", "version"])
+        )
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return False
+
+
+def compose(settings: Settings, *arguments: str) -> None:
+    """Runs `docker compose` with the settings as its variables.
+
+    Raises:
+        ServiceError: docker is missing or refuses.
+    """
+    for folder in ("online/triton", "online/feast/data"):  # else Docker would make them, as root
+        (settings.artefacts / folder).mkdir(parents=True, exist_ok=True)
+    variables = {
+        "ARTEFACTS_DIR": str(settings.artefacts),
+        "HOST_UID": str(os.getuid()),
+        "ES_PASSWORD": native.elasticsearch_password(settings),
+        **{name.upper(): str(getattr(settings, name)) for name in Settings.model_fields if name.endswith("_port")},
+    }
+    try:
+        done = subprocess.run([*COMPOSE, *arguments], env={**os.environ, **variables}, check=False)
+    except FileNotFoundError as error:
+        raise ServiceError("`docker` is not on the PATH: install Docker, or use SERVICES=native.") from error
+    if done.returncode:
+        raise ServiceError("docker compose failed; see its message above, or use SERVICES=native.")
 
 
 def recorder_of(settings: Settings) -> Recorder:
@@ -80,10 +108,8 @@ def start(settings: Settings) -> None:
         ServiceError: one cannot be started or is not ready in time; the end of its log is in the message.
     """
     recorder = recorder_of(settings)
-    if settings.services == "docker" or (settings.services == "auto" and docker_engine_answers()):
-        native.elasticsearch_password(settings)
-        if subprocess.run([*COMPOSE, "up", "--detach"], check=False).returncode:
-            raise ServiceError("docker compose could not start the services; see its message above.")
+    if in_docker(settings):
+        compose(settings, "up", "--detach")
     else:
         for name, start_one in STARTS.items():
             if not recorder.running(name):
@@ -142,8 +168,8 @@ def stop(settings: Settings) -> None:
     for name in sorted(recorder.names(), key=[WEB, "feast", "triton", "elasticsearch", "redis"].index):
         if recorder.stop(name):
             print(f"stopped {name}")
-    if settings.services == "docker" or (settings.services == "auto" and docker_engine_answers()):
-        subprocess.run([*COMPOSE, "down"], check=False)
+    if in_docker(settings):
+        compose(settings, "down")
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-from data_exchange_center.serving_names import TRITON_MODEL
 from data_exchange_center.settings import ENV_FILE, FEAST_REPOSITORY, ROOT, Settings
 from services.processes import Recorder, ServiceError, check_port_free
 
@@ -232,6 +231,7 @@ def start_triton(settings: Settings, recorder: Recorder) -> None:
         f"--model-repository={models}",
         f"--backend-directory={backends}",
         "--model-control-mode=explicit",  # versions are loaded when the loader says so, without a restart
+        "--load-model=*",
         "--exit-on-error=false",
         f"--http-address={settings.triton_host}",
         f"--http-port={settings.triton_http_port}",
@@ -242,8 +242,6 @@ def start_triton(settings: Settings, recorder: Recorder) -> None:
         "--allow-gpu-metrics=false",
         "--disable-auto-complete-config",
     ]
-    if (models / TRITON_MODEL / "config.pbtxt").exists():
-        command.append(f"--load-model={TRITON_MODEL}")
     recorder.start("triton", command, env, models)
 
 
