@@ -56,7 +56,8 @@ class FieldGroup(nn.Module):
             [n] linear terms; [n] interactions; [n, features of the group, dim] embeddings; [n] squared norms.
         """
         index = sparse[:, self.looked_up]
-        rows = nn.functional.embedding(index + self.offsets, self.table)
+        # index_select, because on a CPU its gradient takes a third of the time of embedding's.
+        rows = self.table.index_select(0, (index + self.offsets).flatten()).unflatten(0, index.shape)
         rows = rows * (index > 0).unsqueeze(2)  # 0 is unknown in every vocabulary, and embeds to zeros
         # A flag is its own one-hot code: a product with the flags is the look-up, without gathering 18 rows a row.
         flagged = sparse[:, self.flags].to(self.table.dtype).unsqueeze(2) * self.flag_rows

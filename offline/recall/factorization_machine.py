@@ -43,7 +43,9 @@ class FactorizationMachine(nn.Module):
         Returns:
             [n] logits; [n] squared norm of the rows looked up, for the L2 penalty.
         """
-        u, i = self.users(users), self.items(items)
+        # Not the modules themselves: on a CPU the gradient of index_select takes a third of the time of embedding's.
+        # The row of index 0 needs no mask, since no row that is fitted holds an id outside the vocabulary.
+        u, i = self.users.weight.index_select(0, users), self.items.weight.index_select(0, items)
         score = self.bias + u[:, -1] + i[:, -1] + (u[:, :-1] * i[:, :-1]).sum(1)
         return score, u.square().sum(1) + i.square().sum(1)
 
