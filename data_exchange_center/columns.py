@@ -4,7 +4,7 @@ USERID = "userid"
 ITEMID = "itemid"
 RATING = "rating"
 TIMESTAMP = "timestamp"
-LABEL = "label"  # 1 when rating > 3, else 0
+LABEL = "label"  # 1 when rating > POSITIVE_ABOVE, else 0
 SPLIT = "split"  # see Split
 USER_INDEX = "user_index"  # position of the userid in the vocabulary of the training rows, 0 = unknown
 ITEM_INDEX = "item_index"  # the same for the itemid
@@ -17,6 +17,8 @@ TERMS = "terms"
 ITEMS = "items"
 POSITIVES = "positives"
 EVENT_TIMESTAMP = "event_timestamp"
+
+POSITIVE_ABOVE = 3
 
 
 class Split:

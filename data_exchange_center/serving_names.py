@@ -5,7 +5,12 @@ REDIS_DATABASE = 0
 REDIS_TERM = "user_term:{}"
 REDIS_VECTOR = "user_vector:{}"
 REDIS_FILTER = "user_filter:{}"
-REDIS_PREFIXES = tuple(key.format("") for key in (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER))
+REDIS_RECENT = "user_recent:{}"  # the last WINDOW impressions, oldest first: [[itemid, rating, timestamp], ...]
+REDIS_EVENTS = "user_events:{}"  # a list of the events accepted since the last load, by arrival
+REDIS_PREFIXES = tuple(key.format("") for key in (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER, REDIS_RECENT, REDIS_EVENTS))
+REDIS_UNPUSHED = "unpushed_users"  # a set: users whose events are not in Feast yet
+
+LARGEST_ID = 2**53 - 1  # the largest integer that JSON readers agree on
 
 # Elasticsearch. The alias is what the server searches; the loader switches it to a complete new index.
 ES_ALIAS = "ml_item"
@@ -20,7 +25,7 @@ VECTOR_QUERY = "vector"
 FEAST_PROJECT = "recsys_pipeline"
 FEAST_REDIS_DATABASE = 1
 FEAST_SERVICES = {"user": "ml_user", "item": "ml_item"}
-FEAST_PUSH_SOURCES = {"user": "ml_user_push"}
+FEAST_USER_PUSH = "ml_user_push"
 
 # Triton.
 TRITON_MODEL = "ml_rec"

@@ -1,12 +1,14 @@
-"""A request's way from a userid to a top list, free of Flask: recall, features, ranking, blend.
+"""A request's way from a userid to a top list, and an event's into the stores; free of Flask.
 
-A service that does not answer is left out, and the answer says so in `degraded`.
+A service that does not answer is left out, and the answer says so in `degraded`. After FAILURES in a row it is not
+even asked for RETRY_SECONDS: a circuit breaker, so that a dead service costs requests nothing, and a reviving one is
+not stormed.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,18 +16,35 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pybreaker
 
-from data_exchange_center import catalogue
-from data_exchange_center.assembler import UNKNOWN_ITEM, UNKNOWN_USER, assemble
-from data_exchange_center.columns import GENRES, ITEMID, POSITIVES, TITLE
-from data_exchange_center.features import COLUMNS, Entity, feature_hash, vocabulary_sizes
+from data_exchange_center.assembler import UNKNOWN_USER, USER_COLUMNS, assemble
+from data_exchange_center.catalogue import ArtefactError
+from data_exchange_center.features import SPARSE_COLUMNS, Entity
 from data_exchange_center.scoring import final_scores, recall_scores
-from online.callers.types import Candidate, ScoredItem, ServiceUnavailable, UserRecall
+from online.callers.types import (
+    Candidate,
+    Impression,
+    LiveUser,
+    ScoredItem,
+    ServedModel,
+    ServiceUnavailable,
+    UserRecall,
+)
+from online.events import add_events, history_features
+from online.serving_data import NO_ITEMS, ItemFeatures, ServingData
 
 logger = logging.getLogger(__name__)
 
 COLD_START = "cold_start"
-READS = (catalogue.DATASET, catalogue.ITEMS, catalogue.POPULAR_ITEMS, catalogue.BLEND)
+FAILURES = 3
+RETRY_SECONDS = 1.0
+FEAST_SECONDS = 0.35  # that a request waits for Feast at most, once everything before it is done
+RETRY_UNREAD_SECONDS = 1.0  # between two attempts while there are no item features at all
+ITEMS_AT_A_TIME = 100  # item features in one request of the background refresh
+
+Values = npt.NDArray[np.int64]
+Known = npt.NDArray[np.bool_]
 
 
 class RecallStore(Protocol):
@@ -34,6 +53,21 @@ class RecallStore(Protocol):
     def user(self, userid: int) -> UserRecall | None:
         """The user's recall data; None for an unknown user."""
 
+    def recent(self, userids: Sequence[int]) -> list[tuple[Impression, ...]]:
+        """The impressions in each user's window, oldest first."""
+
+    def update(self, userid: int, change: Callable[[LiveUser], LiveUser]) -> LiveUser:
+        """Changes a user in one transaction."""
+
+    def pushed(self, userid: int) -> None:
+        """Notes that Feast is up to date."""
+
+    def unpushed(self) -> list[int]:
+        """Users with whom Feast is not."""
+
+    def ping(self) -> None:
+        """Raises ServiceUnavailable unless it can be used."""
+
 
 class RecallIndex(Protocol):
     """Elasticsearch, or what stands for it."""
@@ -41,24 +75,34 @@ class RecallIndex(Protocol):
     def recall(self, user: UserRecall) -> list[Candidate]:
         """Candidates, best first."""
 
+    def ping(self) -> None:
+        """Raises ServiceUnavailable unless it can be used."""
+
 
 class FeatureStore(Protocol):
     """Feast, or what stands for it."""
 
-    def features(self, entity: Entity, ids: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def features(self, entity: Entity, ids: Sequence[int]) -> tuple[Values, Known]:
         """Values [n, columns] and whether each is known [n]."""
 
-    def all_features(self, entity: Entity, ids: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def all_features(self, entity: Entity, ids: Sequence[int], at_a_time: int) -> tuple[Values, Known]:
         """The same for any number."""
+
+    def push_user(self, userid: int, values: Mapping[str, int], moment_ns: int) -> None:
+        """Replaces a user's features, unless later ones are there."""
+
+    def ping(self) -> None:
+        """Raises ServiceUnavailable unless it can be used."""
 
 
 class RankingModel(Protocol):
     """Triton, or what stands for it."""
 
-    def score(
-        self, sparse: npt.NDArray[np.int64], dense: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float32], str]:
-        """Logits [n] and the model's version."""
+    def score(self, sparse: Values, dense: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], ServedModel]:
+        """Logits [n] and the model that made them."""
+
+    def ping(self) -> None:
+        """Raises ServiceUnavailable unless it can be used."""
 
 
 @dataclass(frozen=True)
@@ -71,55 +115,31 @@ class Callers:
     triton: RankingModel
 
 
-@dataclass(frozen=True)
-class Title:
-    """What a person reads of an item."""
-
-    title: str
-    genres: tuple[str, ...]
+SERVICES = ("redis", "elasticsearch", "feast", "triton")
 
 
 @dataclass(frozen=True)
-class ServingData:
-    """What the server takes from the artefacts."""
+class Snapshot:
+    """What a request goes by from beginning to end, replaced as a whole when something changes."""
 
-    dataset: str
-    feature_hash: str
-    titles: dict[int, Title]
-    popular: tuple[tuple[int, float], ...]  # (itemid, share of the most popular item's positives), most first
-    blend_weight: float
-
-    @classmethod
-    def load(cls) -> "ServingData":
-        """From the catalogue.
-
-        Raises:
-            ArtefactError: an artefact is missing; the message names the stage to run.
-        """
-        dataset = catalogue.load_json(catalogue.DATASET)
-        items, popular = catalogue.load_table(catalogue.ITEMS), catalogue.load_table(catalogue.POPULAR_ITEMS)
-        names = zip(items[ITEMID].to_pylist(), items[TITLE].to_pylist(), items[GENRES].to_pylist(), strict=True)
-        positives = popular[POSITIVES].to_pylist()
-        most = max(positives, default=1) or 1
-        return cls(
-            dataset=dataset["dataset"],
-            feature_hash=feature_hash(COLUMNS, vocabulary_sizes(dataset["id_sizes"]), dataset["id_digest"]),
-            titles={itemid: Title(title, tuple(genres)) for itemid, title, genres in names},
-            popular=tuple(zip(popular[ITEMID].to_pylist(), (p / most for p in positives), strict=True)),
-            blend_weight=catalogue.load_json(catalogue.BLEND)["weight"],
-        )
+    data: ServingData
+    items: ItemFeatures
 
 
 @dataclass
 class Recommendation:
     """An answer in the making; `stages` are seconds."""
 
+    snapshot: Snapshot
     items: list[ScoredItem] = field(default_factory=list)
     model_version: str | None = None
+    blend_weight: float | None = None
     fallback: str | None = None
     degraded: list[str] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
-    candidates: int = 0
+    candidates: list[Candidate] = field(default_factory=list)
+    user: UserRecall | None = None
+    user_features: Values | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -128,85 +148,114 @@ class Recommendation:
         try:
             yield
         except ServiceUnavailable as error:
-            logger.warning("%s", error)
             self.degraded.append(error.service)
             raise
         finally:
             self.stages[name] = time.perf_counter() - start
 
 
-class ItemFeatures:
-    """All items' features, read from Feast in one go and kept; replaced as a whole by `refresh`."""
+class Breakers:
+    """A circuit breaker for each service."""
 
-    def __init__(self, feast: FeatureStore, itemids: Sequence[int]) -> None:
-        """Reads nothing yet.
+    def __init__(self) -> None:
+        """All closed."""
+        self._breakers = {
+            name: pybreaker.CircuitBreaker(
+                fail_max=FAILURES, reset_timeout=RETRY_SECONDS, name=name, throw_new_error_on_trip=False
+            )
+            for name in SERVICES
+        }
 
-        Args:
-            feast: where from.
-            itemids: which, sorted.
-        """
-        self._feast = feast
-        self._ids = np.array(itemids, np.int64)
-        self._values: npt.NDArray[np.int64] | None = None
-
-    @property
-    def loaded(self) -> bool:
-        """Whether they were read."""
-        return self._values is not None
-
-    def refresh(self) -> None:
-        """Reads all of them.
+    @contextmanager
+    def use(self, service: str) -> Iterator[None]:
+        """Around a call.
 
         Raises:
-            ServiceUnavailable: Feast does not answer; what was read before stays.
+            ServiceUnavailable: the service failed lately and is left alone.
         """
-        values, _ = self._feast.all_features("item", self._ids.tolist())
-        self._values = values
+        try:
+            with self._breakers[service].calling():
+                yield
+        except pybreaker.CircuitBreakerError as error:
+            raise ServiceUnavailable(service, "failed lately and is left alone for a moment") from error
+        except ServiceUnavailable as error:
+            logger.warning("%s", error)
+            raise
 
-    def of(self, itemids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """[n, 19] features; those of an unknown item are zeros."""
-        if self._values is None or not len(self._ids):
-            return np.tile(UNKNOWN_ITEM, (len(itemids), 1))
-        at = np.minimum(np.searchsorted(self._ids, itemids), len(self._ids) - 1)
-        return np.where((self._ids[at] == itemids)[:, None], self._values[at], UNKNOWN_ITEM)
+    def states(self) -> dict[str, str]:
+        """closed, open or half-open, by service."""
+        return {name: breaker.current_state for name, breaker in self._breakers.items()}
 
 
 class Recommender:
     """Answers requests; one for the life of the process, used by many threads."""
 
-    def __init__(self, callers: Callers, data: ServingData, refresh_seconds: float, threads: int) -> None:
+    def __init__(
+        self,
+        callers: Callers,
+        load: Callable[[], ServingData],
+        refresh_seconds: float,
+        threads: int,
+        changed: Callable[[], object] = lambda: None,
+    ) -> None:
         """Reads the items' features, and goes on trying in the background where Feast does not answer.
 
         Args:
             callers: the four services.
-            data: from the artefacts.
+            load: reads what comes from the artefacts.
             refresh_seconds: between two readings of the items' features.
             threads: requests served at once; each may have one call to Feast under way beside the others.
+            changed: gives another value when `load` would.
         """
         self._callers = callers
-        self.data = data
-        self._items = ItemFeatures(callers.feast, sorted(data.titles))
+        self._load = load
+        self._changed = changed
+        self._state = changed()
+        self._breakers = Breakers()
+        self._snapshot = Snapshot(load(), NO_ITEMS)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="feast")
         self._refresh_seconds = refresh_seconds
         self._closed = threading.Event()
-        self._refresh()
-        threading.Thread(target=self._keep_fresh, name="item-features", daemon=True).start()
+        self.refresh()
+        threading.Thread(target=self._keep_fresh, name="refresh", daemon=True).start()
 
     def close(self) -> None:
         """Ends the background threads."""
         self._closed.set()
         self._pool.shutdown(wait=False)
 
-    def _refresh(self) -> None:
+    @property
+    def data(self) -> ServingData:
+        """What came from the artefacts."""
+        return self._snapshot.data
+
+    # --- freshness -----------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Reads artefacts that changed and the items' features; what cannot be read stays as it was."""
+        data, items = self._snapshot.data, self._snapshot.items
         try:
-            self._items.refresh()
-        except ServiceUnavailable as error:
-            logger.warning("item features are not refreshed: %s", error)
+            state = self._changed()
+            if state != self._state:
+                data, self._state = self._load(), state
+            with self._breakers.use("feast"):
+                items = ItemFeatures.read(self._callers.feast, list(data.titles), ITEMS_AT_A_TIME)
+        except (ArtefactError, ServiceUnavailable) as error:
+            logger.warning("not refreshed: %s", error)
+        self._snapshot = Snapshot(data, items)
+        self._push_the_unpushed()
 
     def _keep_fresh(self) -> None:
-        # Without any features yet, ask often.
-        while not self._closed.wait(self._refresh_seconds if self._items.loaded else min(1.0, self._refresh_seconds)):
-            self._refresh()
+        while True:
+            unread = self._snapshot.items is NO_ITEMS
+            if self._closed.wait(min(RETRY_UNREAD_SECONDS, self._refresh_seconds) if unread else self._refresh_seconds):
+                return
+            try:
+                self.refresh()
+            except Exception:  # a thread that ends silently would serve old titles for ever
+                logger.exception("refresh failed")
+
+    # --- recommendations -----------------------------------------------------------------------------------------
 
     def recommend(self, userid: int, size: int) -> Recommendation:
         """The top `size` items for a user.
@@ -215,53 +264,76 @@ class Recommender:
             userid: as in the raw data; an unknown one gets popular items.
             size: at most so many items.
         """
-        answer = Recommendation()
-        features = self._pool.submit(self._callers.feast.features, "user", [userid])  # while recall is under way
+        answer = Recommendation(self._snapshot)
+        features = self._pool.submit(self._ask_feast, userid)  # while recall is under way
         try:
-            with answer.stage("redis"):
-                user = self._callers.redis.user(userid)
+            with answer.stage("redis"), self._breakers.use("redis"):
+                user = answer.user = self._callers.redis.user(userid)
         except ServiceUnavailable:
             return self._popular(answer, size, ())
-        if user is None:
+        if user is None or not (user.vector or user.terms):
             answer.fallback = COLD_START
-            return self._popular(answer, size, ())
+            return self._popular(answer, size, user.seen if user else ())
         try:
-            with answer.stage("elasticsearch"):
-                candidates = self._callers.elasticsearch.recall(user)
+            with answer.stage("elasticsearch"), self._breakers.use("elasticsearch"):
+                answer.candidates = self._callers.elasticsearch.recall(user)
         except ServiceUnavailable:
             return self._popular(answer, size, user.seen)
-        answer.candidates = len(candidates)
-        return self._rank(answer, candidates, self._user_features(answer, features), size)
+        answer.user_features = self._user_features(answer, features)
+        return self._rank(answer, size)
 
-    def _user_features(
-        self, answer: Recommendation, features: "Future[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]]"
-    ) -> npt.NDArray[np.int64]:
+    def _ask_feast(self, userid: int) -> Values:
+        """[40] the user's features; zeros for an unknown user."""
+        with self._breakers.use("feast"):
+            values, known = self._callers.feast.features("user", [userid])
+            sizes = dict(zip(SPARSE_COLUMNS, self._snapshot.data.sizes, strict=True))
+            for name, value in zip(USER_COLUMNS, values[0].tolist(), strict=True):
+                if not 0 <= value < sizes.get(name, 256):
+                    raise ServiceUnavailable("feast", f"{name} of user {userid} is {value}")
+            return values[0] if known[0] else UNKNOWN_USER
+
+    def _user_features(self, answer: Recommendation, features: "Future[Values]") -> Values:
         try:
             with answer.stage("feast"):
-                values, known = features.result()
+                try:
+                    return features.result(FEAST_SECONDS)
+                except TimeoutError as error:
+                    raise ServiceUnavailable("feast", f"no answer within {FEAST_SECONDS} s") from error
         except ServiceUnavailable:
             return UNKNOWN_USER
-        return values[0] if known[0] else UNKNOWN_USER
 
-    def _rank(
-        self, answer: Recommendation, candidates: list[Candidate], user: npt.NDArray[np.int64], size: int
-    ) -> Recommendation:
+    def _rank(self, answer: Recommendation, size: int) -> Recommendation:
+        candidates, snapshot = answer.candidates, answer.snapshot
         ids = np.array([c.itemid for c in candidates], np.int64)
         recall = recall_scores(
             np.array([c.es_score for c in candidates], np.float64),
             np.array([c.by_term for c in candidates], bool),
             np.array([c.by_vector for c in candidates], bool),
         )
-        logits: npt.NDArray[np.float32] | None = None
-        if not self._items.loaded and "feast" not in answer.degraded:
+        if snapshot.items is NO_ITEMS:
             answer.degraded.append("feast")
-        if candidates:
+        logits: npt.NDArray[np.float32] | None = None
+        scores = recall
+        if candidates and answer.user_features is not None:
             try:
-                with answer.stage("triton"):
-                    logits, answer.model_version = self._callers.triton.score(*assemble(user, self._items.of(ids)))
+                with answer.stage("triton"), self._breakers.use("triton"):
+                    logits, model = self._callers.triton.score(*assemble(answer.user_features, snapshot.items.of(ids)))
             except ServiceUnavailable:
                 pass
-        scores = recall if logits is None else final_scores(logits.astype(np.float64), recall, self.data.blend_weight)
+            else:
+                if model.feature_hash == snapshot.data.feature_hash:
+                    answer.model_version, answer.blend_weight = model.version, model.blend_weight
+                    scores = final_scores(logits.astype(np.float64), recall, model.blend_weight)
+                else:  # it answers, so that its breaker stays closed; but its index 7 is another user
+                    logger.warning(
+                        "version %s of the model was trained on features with the hash %s, the artefacts have %s: "
+                        "run `make load`.",
+                        model.version,
+                        model.feature_hash or "none",
+                        snapshot.data.feature_hash,
+                    )
+                    logits = None
+                    answer.degraded.append("triton")
         answer.items = [
             ScoredItem(
                 itemid=int(ids[at]),
@@ -277,9 +349,93 @@ class Recommender:
     def _popular(self, answer: Recommendation, size: int, seen: Sequence[int]) -> Recommendation:
         """Popular items of the training window that the user has not seen."""
         left_out = set(seen)
-        chosen = [(item, share) for item, share in self.data.popular[: size + len(left_out)] if item not in left_out]
+        first = answer.snapshot.data.popular[: size + len(left_out)]
+        chosen = [(item, share) for item, share in first if item not in left_out]
         answer.items = [ScoredItem(item, share, share, None, ("popular",)) for item, share in chosen[:size]]
         return answer
+
+    # --- events --------------------------------------------------------------------------------------------------
+
+    def record(self, userid: int, events: Sequence[Impression]) -> tuple[int, bool]:
+        """Takes events into the user's filter, liked genres and history window.
+
+        Redis decides: once it has them, they count. Where Feast does not answer, its part follows in the background.
+
+        Args:
+            userid: known or not.
+            events: in order of arrival; every item has a title.
+
+        Returns:
+            How many were new; whether Feast has them too.
+
+        Raises:
+            ServiceUnavailable: Redis does not answer; nothing was changed.
+        """
+        titles, new = self._snapshot.data.titles, 0
+
+        def change(user: LiveUser) -> LiveUser:
+            nonlocal new
+            after = add_events(user, events, titles)
+            new = len(after.events) - len(user.events)
+            return after
+
+        with self._breakers.use("redis"):
+            self._callers.redis.update(userid, change)
+        if not new:
+            return 0, True
+        try:
+            self._push(userid)
+        except ServiceUnavailable:
+            return new, False
+        return new, True
+
+    def _push(self, userid: int) -> None:
+        """Brings the user's features in Feast up to date with the window in Redis."""
+        moment = time.time_ns()  # before the reading: of two pushes at once, the one that read later wins
+        with self._breakers.use("redis"):
+            (recent,) = self._callers.redis.recent([userid])
+        with self._breakers.use("feast"):
+            values, known = self._callers.feast.features("user", [userid])
+            row = dict(zip(USER_COLUMNS, (values[0] if known[0] else UNKNOWN_USER).tolist(), strict=True))
+            row.update(history_features(recent, self._snapshot.data.titles))
+            self._callers.feast.push_user(userid, row, moment)
+        with self._breakers.use("redis"):
+            self._callers.redis.pushed(userid)
+
+    def _push_the_unpushed(self) -> None:
+        try:
+            with self._breakers.use("redis"):
+                waiting = self._callers.redis.unpushed()
+            for userid in waiting:
+                self._push(userid)
+        except ServiceUnavailable as error:
+            logger.warning("events wait for Feast: %s", error)
+
+    def history(self, userid: int) -> tuple[Impression, ...]:
+        """The user's latest impressions, the newest first.
+
+        Raises:
+            ServiceUnavailable: Redis does not answer.
+        """
+        with self._breakers.use("redis"):
+            return self._callers.redis.recent([userid])[0][::-1]
+
+    # --- readiness -----------------------------------------------------------------------------------------------
+
+    def missing(self) -> dict[str, str]:
+        """The services that cannot be used now, with the reason; asked all at once, past the breakers."""
+        asked = {name: self._pool.submit(getattr(self._callers, name).ping) for name in SERVICES}
+        faults = {}
+        for name, answer in asked.items():
+            try:
+                answer.result(timeout=1)
+            except (ServiceUnavailable, TimeoutError) as error:
+                faults[name] = str(error) or "no answer within 1 s"
+        return faults
+
+    def breaker_states(self) -> dict[str, str]:
+        """closed, open or half-open, by service."""
+        return self._breakers.states()
 
 
 def _recalled_by(candidate: Candidate) -> tuple[str, ...]:

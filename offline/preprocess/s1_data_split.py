@@ -18,6 +18,7 @@ from data_exchange_center.columns import (
     ITEM_INDEX,
     ITEMID,
     LABEL,
+    POSITIVE_ABOVE,
     RATING,
     SPLIT,
     TIMESTAMP,
@@ -40,7 +41,6 @@ WRITES = (
     catalogue.ONLINE_IMPRESSIONS,
 )
 
-POSITIVE_ABOVE = 3
 ONLINE_ROWS = 10  # last rows of each user, kept for the online evaluation
 
 Ints = npt.NDArray[np.int64]

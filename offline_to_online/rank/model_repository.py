@@ -17,9 +17,18 @@ from data_exchange_center.settings import Settings
 KEPT_VERSIONS = 2  # the new one, and the one that answers while it is loaded
 
 
-def model_configuration(feature_hash: str, digest: str) -> str:
-    """Triton's config.pbtxt, from the declaration of the features."""
-    said = {"columns": ",".join(COLUMNS), "feature_hash": feature_hash, "state_digest": digest}
+def model_configuration(feature_hash: str, digest: str, blend_weight: float) -> str:
+    """Triton's config.pbtxt, from the declaration of the features.
+
+    What must change together with the model travels with it: a server that asks a new version a moment earlier or
+    later than the others goes by that version's features and blend weight.
+    """
+    said = {
+        "columns": ",".join(COLUMNS),
+        "feature_hash": feature_hash,
+        "state_digest": digest,
+        "blend_weight": repr(blend_weight),
+    }
     parameters = "\n".join(
         f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in said.items()
     )

@@ -23,23 +23,24 @@ from data_exchange_center.features import JOIN_KEYS, Entity, entity_columns
 from data_exchange_center.settings import FEAST_REPOSITORY, Settings
 from data_exchange_center.stage import run_stage
 from offline_to_online.loading import LOADER_TIMEOUT, LoadError
+from offline_to_online.rank import expected_features
 from online.callers.feast_caller import FeastCaller
+from online.callers.redis_caller import RedisCaller
 from online.callers.types import ServiceUnavailable
 
-ENTITIES: dict[Entity, catalogue.Artefact] = {"user": catalogue.USER_FEATURES, "item": catalogue.ITEM_FEATURES}
-READS = (catalogue.DATASET, *ENTITIES.values())
+ENTITIES: tuple[Entity, ...] = ("user", "item")
+READS = (catalogue.DATASET, *expected_features.READS)
 WRITES: tuple[catalogue.Artefact, ...] = ()
 
 REGISTRY_SECONDS = 30  # in which the running server must have taken up the new registry
 
 
 def write_source(file: Path, features: pa.Table, now: datetime) -> None:
-    """The entities as Feast reads them: 64-bit integers and the time from which they hold."""
-    table = pa.table({name: features[name].cast(pa.int64()) for name in features.column_names})
-    stamps = pa.array([now] * len(table), pa.timestamp("us", tz="UTC"))
+    """The entities as Feast reads them: their features and the time from which they hold."""
+    stamps = pa.array([now] * len(features), pa.timestamp("us", tz="UTC"))
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_suffix(f".{os.getpid()}.tmp")
-    pq.write_table(table.append_column(EVENT_TIMESTAMP, stamps), beside)
+    pq.write_table(features.append_column(EVENT_TIMESTAMP, stamps), beside)
     os.replace(beside, file)
 
 
@@ -51,6 +52,7 @@ def apply_and_materialise(end: datetime) -> None:
 
     store = FeatureStore(repo_path=str(FEAST_REPOSITORY))
     objects: list[Any] = [
+        *definitions.sources.values(),
         *definitions.entities.values(),
         *definitions.views.values(),
         *definitions.services.values(),
@@ -66,7 +68,7 @@ def check(caller: FeastCaller, entity: Entity, features: pa.Table) -> None:
         LoadError: naming the first entity and feature that differ.
     """
     ids = features[JOIN_KEYS[entity]].to_pylist()
-    expected = np.stack([features[name].to_numpy() for name in entity_columns(entity)], axis=1).astype(np.int64)
+    expected = np.stack([features[name].to_numpy() for name in entity_columns(entity)], axis=1)
     found, known = caller.all_features(entity, ids)
     wrong = np.argwhere((found != expected) | ~known[:, None])
     if len(wrong):
@@ -100,15 +102,17 @@ def main() -> None:
     settings = Settings()
     os.environ.update(settings.feast_environment())
     data = Path(settings.feast_environment()["FEAST_DATA"])
-    tables = {entity: catalogue.load_table(artefact) for entity, artefact in ENTITIES.items()}
-    now = datetime.now(UTC)
+    redis, now = RedisCaller(settings, LOADER_TIMEOUT), datetime.now(UTC)
+    events = redis.events()
+    tables = {entity: expected_features.expected_features(entity, events) for entity in ENTITIES}
     for entity, table in tables.items():
         write_source(data / f"{entity}.parquet", table, now)
     apply_and_materialise(now + timedelta(seconds=1))
     caller = FeastCaller(settings, LOADER_TIMEOUT)
     wait_for_registry(caller)
-    for entity, table in tables.items():
-        check(caller, entity, table)
+    events = redis.events()  # some may have come in meanwhile, and been pushed
+    for entity in ENTITIES:
+        check(caller, entity, expected_features.expected_features(entity, events))
     name = catalogue.load_json(catalogue.DATASET)["dataset"]
     counts = ", ".join(f"{len(table):,} {entity}s" for entity, table in tables.items())
     print(f"data set {name}: {counts} in Feast, every one read back over HTTP and equal")

@@ -32,7 +32,7 @@ from offline_to_online.rank.model_repository import (
 )
 from online.callers.triton_caller import TritonCaller
 
-READS = (catalogue.DATASET, catalogue.DEEPFM_META, catalogue.DEEPFM_MODEL)
+READS = (catalogue.DATASET, catalogue.DEEPFM_META, catalogue.DEEPFM_MODEL, catalogue.BLEND)
 WRITES: tuple[catalogue.Artefact, ...] = ()
 
 
@@ -47,17 +47,20 @@ def main() -> None:
     difference = compare_with_pytorch(model, content)
     digest = state_digest(model)
     folder = model_folder(settings)
-    version = write_version(folder, content, model_configuration(meta["feature_hash"], digest))
+    weight = catalogue.load_json(catalogue.BLEND)["weight"]
+    version = write_version(folder, content, model_configuration(meta["feature_hash"], digest, weight))
 
-    caller = TritonCaller(settings, LOADER_TIMEOUT, meta["feature_hash"])
+    caller = TritonCaller(settings, LOADER_TIMEOUT)
     caller.load()
     sparse, dense = example_inputs(model, TRITON_MAX_BATCH)
-    logits, answered = caller.score(sparse.numpy(), dense.numpy())
+    logits, served = caller.score(sparse.numpy(), dense.numpy())
     with torch.no_grad():
         expected = model(sparse, dense).squeeze(1).numpy()
     off = float(abs(logits - expected).max())
-    if answered != str(version) or not off <= SCORE_TOLERANCE:
-        raise LoadError(f"Triton answers with version {answered}, scores {off:.2g} off; loaded was version {version}.")
+    if served.version != str(version) or not off <= SCORE_TOLERANCE:
+        raise LoadError(
+            f"Triton answers with version {served.version}, scores {off:.2g} off; loaded was version {version}."
+        )
     remove_old_versions(folder)
     print(
         f"data set {meta['dataset']}: {TRITON_MODEL} version {version} ({len(content) / 1e6:.1f} MB, weights {digest}) "

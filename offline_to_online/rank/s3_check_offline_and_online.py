@@ -6,7 +6,8 @@ In this order, ending with status 1 at the first kind of difference, with a tabl
 
 1. the features' order and hash of the served model = the declaration;
 2. every weight in the served model's file = the trained one;
-3. every feature of every user and item in Feast = the offline artefacts, exactly;
+3. every feature of every user and item in Feast = the offline artefacts, exactly; for a user with live events, = the
+   window counted anew over the artefacts' rows and the events;
 4. for every user, with items drawn from the latest impressions, and for every item: Triton's score of the features
    from Feast = PyTorch's score of the features from the artefacts, to 1e-5.
 """
@@ -23,6 +24,7 @@ from data_exchange_center.features import COLUMNS, JOIN_KEYS, Entity, entity_col
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from offline_to_online.loading import LOADER_TIMEOUT
+from offline_to_online.rank import expected_features
 from offline_to_online.rank.consistency import (
     Difference,
     Ints,
@@ -34,15 +36,15 @@ from offline_to_online.rank.consistency import (
 from offline_to_online.rank.exported_model import first_different_weight, state_digest, trained_model
 from offline_to_online.rank.model_repository import model_folder, versions
 from online.callers.feast_caller import FeastCaller
+from online.callers.redis_caller import RedisCaller
 from online.callers.triton_caller import TritonCaller
 
 READS = (
     catalogue.DATASET,
-    catalogue.USER_FEATURES,
-    catalogue.ITEM_FEATURES,
-    catalogue.OFFLINE_IMPRESSIONS,
+    *expected_features.READS,
     catalogue.DEEPFM_META,
     catalogue.DEEPFM_MODEL,
+    catalogue.BLEND,
 )
 WRITES: tuple[catalogue.Artefact, ...] = ()
 
@@ -67,16 +69,20 @@ def differences_by_kind(settings: Settings) -> Iterator[tuple[str, list[Differen
     digest = state_digest(model)
     if not weight and served.state_digest != digest:
         weight = f"Triton serves the weights {served.state_digest or 'none'}, trained were {digest}"
+    blend = catalogue.load_json(catalogue.BLEND)["weight"]
+    if not weight and served.blend_weight != blend:
+        weight = f"Triton's model is blended with the weight {served.blend_weight}, chosen was {blend}"
     yield "the weights", [{"difference": weight}] if weight else []
 
     ids: list[Ints] = []
     offline: list[Ints] = []
     online: list[Ints] = []
-    entities: dict[Entity, catalogue.Artefact] = {"user": catalogue.USER_FEATURES, "item": catalogue.ITEM_FEATURES}
-    for entity, artefact in entities.items():
-        table = catalogue.load_table(artefact)
+    events = RedisCaller(settings, LOADER_TIMEOUT).events()
+    entities: tuple[Entity, ...] = ("user", "item")
+    for entity in entities:
+        table = expected_features.expected_features(entity, events)
         ids.append(table[JOIN_KEYS[entity]].to_numpy())
-        offline.append(np.stack([table[n].to_numpy() for n in entity_columns(entity)], axis=1).astype(np.int64))
+        offline.append(np.stack([table[n].to_numpy() for n in entity_columns(entity)], axis=1))
         values, known = feast.all_features(entity, ids[-1].tolist())
         online.append(values)
         yield (
@@ -86,6 +92,8 @@ def differences_by_kind(settings: Settings) -> Iterator[tuple[str, list[Differen
 
     impressions = catalogue.load_table(catalogue.OFFLINE_IMPRESSIONS, [USERID, ITEMID])
     pairs = pairs_to_score(impressions[USERID].to_numpy(), impressions[ITEMID].to_numpy(), ids[0], ids[1])
+    by_id = [np.argsort(of, kind="stable") for of in ids]  # users that only events know stand at the end
+    ids, offline, online = ([part[at] for part, at in zip(x, by_id, strict=True)] for x in (ids, offline, online))
     yield (
         f"the scores of {len(pairs[0]):,} pairs of all users and items",
         score_differences(model, triton, (offline[0], offline[1]), (online[0], online[1]), (ids[0], ids[1]), pairs),

@@ -1,9 +1,10 @@
-"""Loads each user's terms, vector and filter into Redis, and reads every user back.
+"""Loads each user's terms, vector, filter and latest impressions into Redis, and reads every user back.
 
     python -m offline_to_online.recall.s1_user_to_redis
 
-Three keys a user, JSON, so that `redis-cli get user_term:1` can be read. Users of an earlier load that are not in this
-data set are removed: they would be recommended items of another catalogue.
+Four keys a user, JSON, so that `redis-cli get user_term:1` can be read. Users of an earlier load that are not in this
+data set are removed: they would be recommended items of another catalogue. So are the events that came in since: Redis
+then says what the artefacts say.
 """
 
 import json
@@ -14,40 +15,49 @@ from tqdm import tqdm
 from data_exchange_center import catalogue
 from data_exchange_center.serving_names import (
     REDIS_DATABASE,
+    REDIS_EVENTS,
     REDIS_FILTER,
     REDIS_PREFIXES,
+    REDIS_RECENT,
     REDIS_TERM,
+    REDIS_UNPUSHED,
     REDIS_VECTOR,
 )
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from offline_to_online.loading import LOADER_TIMEOUT, LoadError
-from offline_to_online.recall.user_recall import USER_RECALL_READS, users_to_load
-from online.callers.redis_caller import RedisCaller
-from online.callers.types import ServiceUnavailable, UserRecall
+from offline_to_online.recall.user_recall import USER_RECALL_READS, latest_impressions, users_to_load
+from online.callers.redis_caller import RedisCaller, impressions_json
+from online.callers.types import Impression, ServiceUnavailable, UserRecall
 
-READS = (catalogue.DATASET, *USER_RECALL_READS)
+READS = (catalogue.DATASET, catalogue.OFFLINE_IMPRESSIONS, *USER_RECALL_READS)
 WRITES: tuple[catalogue.Artefact, ...] = ()
 
 USERS_AT_A_TIME = 1000
 
 
-def write(client: redis.Redis, users: dict[int, UserRecall]) -> None:
-    """Sets all keys in pipelines, then removes those of users that are not in `users`."""
+Recent = dict[int, tuple[Impression, ...]]
+
+
+def write(client: redis.Redis, users: dict[int, UserRecall], recent: Recent) -> None:
+    """Sets all keys in pipelines, then removes those of users that are not in `users`, and all events."""
     blocks = list(range(0, len(users), USERS_AT_A_TIME))
     items = list(users.items())
     for start in tqdm(blocks, desc="users to Redis", unit="block", disable=None, leave=False):
         pipeline = client.pipeline(transaction=False)
         for userid, user in items[start : start + USERS_AT_A_TIME]:
-            # A user's three keys change in one command: no request sees a new vector beside an old filter.
+            # A user's keys change in one command: no request sees a new vector beside an old filter.
+            pipeline.delete(REDIS_EVENTS.format(userid))
             pipeline.mset(
                 {
                     REDIS_TERM.format(userid): json.dumps(user.terms),
                     REDIS_VECTOR.format(userid): json.dumps(user.vector),
                     REDIS_FILTER.format(userid): json.dumps(user.seen),
+                    REDIS_RECENT.format(userid): impressions_json(recent[userid]),
                 }
             )
         pipeline.execute()
+    client.delete(REDIS_UNPUSHED)
     for prefix in REDIS_PREFIXES:
         keys = client.scan_iter(match=f"{prefix}*", count=10_000)
         stale = [key for key in keys if int(key.decode().removeprefix(prefix)) not in users]
@@ -55,7 +65,7 @@ def write(client: redis.Redis, users: dict[int, UserRecall]) -> None:
             client.delete(*stale[start : start + USERS_AT_A_TIME])
 
 
-def check(caller: RedisCaller, users: dict[int, UserRecall]) -> None:
+def check(caller: RedisCaller, users: dict[int, UserRecall], recent: Recent) -> None:
     """Reads every user back through the server's own caller.
 
     Raises:
@@ -64,21 +74,22 @@ def check(caller: RedisCaller, users: dict[int, UserRecall]) -> None:
     ids = list(users)
     for start in range(0, len(ids), USERS_AT_A_TIME):
         block = ids[start : start + USERS_AT_A_TIME]
-        for userid, found in zip(block, caller.users(block), strict=True):
-            if found != users[userid]:
-                raise LoadError(f"Redis holds {found} for user {userid}, loaded was {users[userid]}: load again.")
+        for userid, *found in zip(block, caller.users(block), caller.recent(block), strict=True):
+            if found != [users[userid], recent[userid]]:
+                loaded = [users[userid], recent[userid]]
+                raise LoadError(f"Redis holds {found} for user {userid}, loaded was {loaded}: load again.")
 
 
 def main() -> None:
     """Writes, then reads back."""
     settings = Settings()
-    users = users_to_load()
+    users, recent = users_to_load(), latest_impressions()
     client = redis.Redis(settings.redis_host, settings.redis_port, REDIS_DATABASE, socket_timeout=LOADER_TIMEOUT)
     try:
-        write(client, users)
+        write(client, users, recent)
     except redis.RedisError as error:
         raise ServiceUnavailable("redis", f"{error}; start it with `make services`") from error
-    check(RedisCaller(settings, LOADER_TIMEOUT), users)
+    check(RedisCaller(settings, LOADER_TIMEOUT), users, recent)
     name = catalogue.load_json(catalogue.DATASET)["dataset"]
     print(f"data set {name}: {len(users):,} users in Redis, every one read back and equal")
 

@@ -11,6 +11,7 @@ from data_exchange_center.settings import Settings
 from online.callers.types import Candidate, ServiceUnavailable, UserRecall
 
 NUM_CANDIDATES = 1000  # HNSW's search width: near exact, and cheaper than one more round trip
+FAULTS = (ApiError, TransportError, KeyError, TypeError, ValueError, AttributeError, IndexError)
 # Only what is read comes back: a quarter of the time of whole sources.
 FILTER_PATH = f"hits.hits._score,hits.hits.fields.{ES_ITEMID},hits.hits.matched_queries"
 
@@ -27,26 +28,29 @@ def elasticsearch_client(settings: Settings, timeout: float) -> Elasticsearch:
 
 
 def recall_query(user: UserRecall) -> dict[str, Any]:
-    """The body of the search: terms and kNN, both without the items that the user has seen."""
+    """The body of the search: terms and kNN, both without the items that the user has seen.
+
+    A user without vector gets terms alone, one without terms kNN alone.
+    """
     unseen = {"bool": {"must_not": [{"terms": {ES_ITEMID: [str(item) for item in user.seen]}}]}} if user.seen else None
-    knn: dict[str, Any] = {
-        "field": ES_VECTOR,
-        "query_vector": list(user.vector),
-        "k": VECTOR_RECALL_SIZE if user.terms else RECALL_SIZE,
-        "num_candidates": NUM_CANDIDATES,
-        "boost": VECTOR_BOOST,
-        "_name": VECTOR_QUERY,
-    }
-    if unseen:
-        knn["filter"] = unseen
     body: dict[str, Any] = {
         "size": RECALL_SIZE,
-        "knn": knn,
         "_source": False,
         "stored_fields": "_none_",
         "docvalue_fields": [ES_ITEMID],
         "track_total_hits": False,
     }
+    if user.vector:
+        body["knn"] = {
+            "field": ES_VECTOR,
+            "query_vector": list(user.vector),
+            "k": VECTOR_RECALL_SIZE if user.terms else RECALL_SIZE,
+            "num_candidates": NUM_CANDIDATES,
+            "boost": VECTOR_BOOST,
+            "_name": VECTOR_QUERY,
+        }
+        if unseen:
+            body["knn"]["filter"] = unseen
     if user.terms:
         liked = {"terms": {ES_GENRES: list(user.terms), "boost": TERM_BOOST, "_name": TERM_QUERY}}
         body["query"] = {"bool": {"must": [liked], **(unseen["bool"] if unseen else {})}}
@@ -59,6 +63,14 @@ class ElasticsearchCaller:
     def __init__(self, settings: Settings, timeout: float) -> None:
         """`timeout` is in seconds, for the whole search."""
         self._client = elasticsearch_client(settings, timeout)
+
+    def ping(self) -> None:
+        """Raises ServiceUnavailable unless there is an index behind the alias."""
+        try:
+            if not self._client.indices.exists_alias(name=ES_ALIAS):
+                raise ValueError(f"no index behind {ES_ALIAS}")
+        except FAULTS as error:
+            raise ServiceUnavailable("elasticsearch", error) from error
 
     def close(self) -> None:
         """Closes the connections."""
@@ -82,5 +94,5 @@ class ElasticsearchCaller:
                 )
                 for hit in hits
             ]
-        except (ApiError, TransportError, KeyError, TypeError, ValueError) as error:
+        except FAULTS as error:
             raise ServiceUnavailable("elasticsearch", error) from error

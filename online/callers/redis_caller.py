@@ -1,21 +1,53 @@
-"""Redis: a user's terms, vector and filter in one round trip."""
+"""Redis: a user's terms, vector and filter in one round trip; their latest impressions; and what events change."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import pydantic
 import redis
+from pydantic import TypeAdapter
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from data_exchange_center.serving_names import REDIS_DATABASE, REDIS_FILTER, REDIS_TERM, REDIS_VECTOR
+from data_exchange_center.serving_names import (
+    REDIS_DATABASE,
+    REDIS_EVENTS,
+    REDIS_FILTER,
+    REDIS_RECENT,
+    REDIS_TERM,
+    REDIS_UNPUSHED,
+    REDIS_VECTOR,
+)
 from data_exchange_center.settings import Settings
-from online.callers.types import ServiceUnavailable, UserRecall
+from online.callers.types import Impression, LiveUser, ServiceUnavailable, UserRecall
 
 KEYS = (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER)
 
+_terms = TypeAdapter(tuple[str, ...])
+_vector = TypeAdapter(tuple[pydantic.FiniteFloat, ...])
+_items = TypeAdapter(tuple[int, ...])
+_impressions = TypeAdapter(tuple[tuple[int, float, int], ...])
+FAULTS = (redis.RedisError, ValueError, TypeError, AttributeError)  # ValidationError is a ValueError
+
+
+def impressions_json(impressions: Iterable[Impression]) -> str:
+    """As stored under REDIS_RECENT."""
+    return json.dumps([[i.itemid, i.rating, i.timestamp] for i in impressions])
+
+
+def read_impressions(stored: bytes) -> tuple[Impression, ...]:
+    """From what is stored under REDIS_RECENT."""
+    return tuple(Impression(*values) for values in _impressions.validate_json(stored))
+
+
+def _user_recall(term: bytes | None, vector: bytes | None, seen: bytes | None) -> UserRecall | None:
+    if term is None or seen is None:
+        return None
+    return UserRecall(_terms.validate_json(term), _vector.validate_json(vector or b"[]"), _items.validate_json(seen))
+
 
 class RedisCaller:
-    """Reads what offline_to_online/recall/s1_user_to_redis.py wrote."""
+    """Reads what offline_to_online/recall/s1_user_to_redis.py wrote, and keeps it up to date with events."""
 
     def __init__(self, settings: Settings, timeout: float) -> None:
         """Opens no connection yet; `timeout` is in seconds, for connecting and for each answer."""
@@ -28,6 +60,13 @@ class RedisCaller:
             retry=Retry(NoBackoff(), 0),  # the default retries for seconds, and a late answer is of no use
         )
 
+    def ping(self) -> None:
+        """Raises ServiceUnavailable unless Redis answers."""
+        try:
+            self._client.ping()
+        except FAULTS as error:
+            raise ServiceUnavailable("redis", error) from error
+
     def users(self, userids: Sequence[int]) -> list[UserRecall | None]:
         """The recall data of each user, None for one that is not known.
 
@@ -38,16 +77,106 @@ class RedisCaller:
             values: list[bytes | None] = self._client.mget(  # type: ignore[assignment]
                 [key.format(userid) for userid in userids for key in KEYS]
             )
-            parts = [json.loads(value) if value is not None else None for value in values]
-            return [
-                UserRecall(tuple(term), tuple(vector), tuple(seen))
-                if term is not None and vector is not None and seen is not None
-                else None
-                for term, vector, seen in zip(parts[0::3], parts[1::3], parts[2::3], strict=True)
-            ]
-        except (redis.RedisError, ValueError, TypeError) as error:
+            return [_user_recall(*parts) for parts in zip(values[0::3], values[1::3], values[2::3], strict=True)]
+        except FAULTS as error:
             raise ServiceUnavailable("redis", error) from error
 
     def user(self, userid: int) -> UserRecall | None:
         """The recall data of one user; see `users`."""
         return self.users([userid])[0]
+
+    def recent(self, userids: Sequence[int]) -> list[tuple[Impression, ...]]:
+        """The latest impressions of each user, oldest first; none for one that is not known.
+
+        Raises:
+            ServiceUnavailable: as for `users`.
+        """
+        try:
+            values: list[bytes | None] = self._client.mget(  # type: ignore[assignment]
+                [REDIS_RECENT.format(userid) for userid in userids]
+            )
+            return [read_impressions(value) if value is not None else () for value in values]
+        except FAULTS as error:
+            raise ServiceUnavailable("redis", error) from error
+
+    def events(self) -> Mapping[int, tuple[Impression, ...]]:
+        """All events accepted since the last load, by user and in order of arrival.
+
+        Raises:
+            ServiceUnavailable: as for `users`.
+        """
+        prefix = REDIS_EVENTS.format("")
+        try:
+            keys: list[bytes] = sorted(self._client.scan_iter(match=f"{prefix}*", count=10_000))
+            return {
+                int(key.decode().removeprefix(prefix)): self._events_of(self._client.lrange(key, 0, -1))  # type: ignore[arg-type]
+                for key in keys
+            }
+        except FAULTS as error:
+            raise ServiceUnavailable("redis", error) from error
+
+    @staticmethod
+    def _events_of(stored: list[bytes]) -> tuple[Impression, ...]:
+        return read_impressions(b"[" + b",".join(stored) + b"]")
+
+    def update(self, userid: int, change: Callable[[LiveUser], LiveUser]) -> LiveUser:
+        """Changes a user in one transaction; `change` is called again when another process was faster.
+
+        The user is marked as not pushed to Feast in the same transaction; see `pushed`.
+
+        Args:
+            userid: known or not.
+            change: from the present state to the next. The same object means that nothing changes.
+
+        Returns:
+            The state after it.
+
+        Raises:
+            ServiceUnavailable: as for `users`; nothing was changed then.
+        """
+        keys = [key.format(userid) for key in (REDIS_TERM, REDIS_FILTER, REDIS_RECENT)]
+        log = REDIS_EVENTS.format(userid)
+
+        def transaction(pipe: redis.client.Pipeline) -> LiveUser:
+            term, seen, recent = pipe.mget(keys)  # type: ignore[misc]
+            stored: list[bytes] = pipe.lrange(log, 0, -1)  # type: ignore[assignment]
+            before = LiveUser(
+                _terms.validate_json(term or b"[]"),
+                _items.validate_json(seen or b"[]"),
+                read_impressions(recent or b"[]"),
+                self._events_of(stored),
+            )
+            after = change(before)
+            pipe.multi()
+            if after is not before:
+                values = (json.dumps(after.terms), json.dumps(after.seen), impressions_json(after.recent))
+                pipe.mset(dict(zip(keys, values, strict=True)))
+                for event in after.events[len(before.events) :]:
+                    pipe.rpush(log, json.dumps([event.itemid, event.rating, event.timestamp]))
+                pipe.sadd(REDIS_UNPUSHED, userid)
+            return after
+
+        try:
+            state: LiveUser = self._client.transaction(  # type: ignore[assignment]
+                transaction,  # type: ignore[arg-type]
+                *keys,
+                log,
+                value_from_callable=True,
+            )
+            return state
+        except FAULTS as error:
+            raise ServiceUnavailable("redis", error) from error
+
+    def pushed(self, userid: int) -> None:
+        """Notes that Feast holds the user's newest features."""
+        try:
+            self._client.srem(REDIS_UNPUSHED, userid)
+        except FAULTS as error:
+            raise ServiceUnavailable("redis", error) from error
+
+    def unpushed(self) -> list[int]:
+        """Users with events that are not in Feast yet."""
+        try:
+            return sorted(int(userid) for userid in self._client.smembers(REDIS_UNPUSHED))  # type: ignore[union-attr]
+        except FAULTS as error:
+            raise ServiceUnavailable("redis", error) from error

@@ -1,7 +1,5 @@
 """Triton over gRPC: one reused connection, all candidates in as few batches as the model takes."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 from tritonclient import grpc
@@ -15,33 +13,30 @@ from data_exchange_center.serving_names import (
     TRITON_SPARSE,
 )
 from data_exchange_center.settings import Settings
-from online.callers.types import ServiceUnavailable
+from online.callers.types import ServedModel, ServiceUnavailable
 
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """What the loaded model says of itself; the loader writes it into the model's configuration."""
-
-    columns: tuple[str, ...]
-    feature_hash: str
-    state_digest: str
+# A server that is back is used within a second; gRPC's default waits for up to two minutes.
+CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+FAULTS = (InferenceServerException, AttributeError, ValueError, TypeError)
 
 
 class TritonCaller:
     """Asks the model that offline_to_online/rank/s2_model_to_triton.py loaded."""
 
-    def __init__(self, settings: Settings, timeout: float, expected_hash: str | None = None) -> None:
-        """Opens the channel lazily.
-
-        Args:
-            settings: host and port.
-            timeout: seconds for each call.
-            expected_hash: of the features; answers of a model with another one are refused.
-        """
-        self._client = grpc.InferenceServerClient(f"{settings.triton_host}:{settings.triton_grpc_port}")
+    def __init__(self, settings: Settings, timeout: float) -> None:
+        """Opens the channel lazily; `timeout` is in seconds, for each call."""
+        address = f"{settings.triton_host}:{settings.triton_grpc_port}"
+        self._client = grpc.InferenceServerClient(address, channel_args=CHANNEL)
         self._timeout = timeout
-        self._expected = expected_hash
-        self._trusted: set[str] = set()
+        self._models: dict[str, ServedModel] = {}
+
+    def ping(self) -> None:
+        """Raises ServiceUnavailable unless the model is loaded."""
+        try:
+            if not self._client.is_model_ready(TRITON_MODEL, client_timeout=self._timeout):
+                raise ValueError(f"{TRITON_MODEL} is not loaded")
+        except FAULTS as error:
+            raise ServiceUnavailable("triton", error) from error
 
     def model(self, version: str = "") -> ServedModel:
         """What the given, or the newest, version says of itself.
@@ -51,11 +46,16 @@ class TritonCaller:
         """
         try:
             config = self._client.get_model_config(TRITON_MODEL, version, client_timeout=self._timeout).config
-        except InferenceServerException as error:
+            said = {name: value.string_value for name, value in config.parameters.items()}
+            return ServedModel(
+                version=version,
+                columns=tuple(filter(None, said.get("columns", "").split(","))),
+                feature_hash=said.get("feature_hash", ""),
+                state_digest=said.get("state_digest", ""),
+                blend_weight=float(said.get("blend_weight", "nan")),
+            )
+        except FAULTS as error:
             raise ServiceUnavailable("triton", error) from error
-        said = {name: value.string_value for name, value in config.parameters.items()}
-        columns = tuple(filter(None, said.get("columns", "").split(",")))
-        return ServedModel(columns, said.get("feature_hash", ""), said.get("state_digest", ""))
 
     def load(self) -> None:
         """Makes Triton load the newest version folder; the old one answers until then.
@@ -70,19 +70,30 @@ class TritonCaller:
 
     def score(
         self, sparse: npt.NDArray[np.int64], dense: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float32], str]:
-        """Logits of n candidates.
+    ) -> tuple[npt.NDArray[np.float32], ServedModel]:
+        """Logits of n candidates, all by one version of the model.
 
         Args:
             sparse: [n, 23], dense: [n, 36] as data_exchange_center.assembler makes them.
 
         Returns:
-            [n] logits, and the version of the model that made them.
+            [n] logits, and the model that made them.
 
         Raises:
-            ServiceUnavailable: Triton does not answer in time; or its model was trained on other features.
+            ServiceUnavailable: Triton does not answer in time, or with what are no n numbers.
         """
-        logits, version = [], ""
+        try:
+            return self._score(sparse, dense)
+        except ServiceUnavailable as error:
+            # A version may be replaced between two batches, or before it is asked what it is; once is enough.
+            if not _is_about_a_version(error):
+                raise
+            return self._score(sparse, dense)
+
+    def _score(
+        self, sparse: npt.NDArray[np.int64], dense: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], ServedModel]:
+        parts, version = [], ""
         for start in range(0, len(sparse), TRITON_MAX_BATCH):
             batch = slice(start, start + TRITON_MAX_BATCH)
             inputs = [
@@ -92,24 +103,31 @@ class TritonCaller:
             for tensor, values in zip(inputs, (sparse[batch], dense[batch]), strict=True):
                 tensor.set_data_from_numpy(np.ascontiguousarray(values))
             try:
-                # Later batches of one request go to the version that answered the first.
                 answer = self._client.infer(TRITON_MODEL, inputs, model_version=version, client_timeout=self._timeout)
-                logits.append(answer.as_numpy(TRITON_OUTPUT).reshape(-1))
+                parts.append(answer.as_numpy(TRITON_OUTPUT).reshape(-1))
                 version = answer.get_response().model_version
-            except (InferenceServerException, AttributeError, ValueError) as error:
+            except FAULTS as error:
                 raise ServiceUnavailable("triton", error) from error
-        self._check(version)
-        return np.concatenate(logits) if logits else np.empty(0, np.float32), version
+        logits = np.concatenate(parts) if parts else np.empty(0, np.float32)
+        if len(logits) != len(sparse) or not np.isfinite(logits).all():
+            raise ServiceUnavailable("triton", f"version {version} answers with no {len(sparse)} finite numbers")
+        model = self._models.get(version)
+        if model is None:
+            model = self.model(version)
+            self._models = {version: model}  # the last one is enough; others have been replaced
+        return logits, model
 
-    def _check(self, version: str) -> None:
-        """Refuses a version trained on other features; each version is asked once."""
-        if self._expected is None or version in self._trusted:
-            return
-        found = self.model(version).feature_hash
-        if found != self._expected:
-            raise ServiceUnavailable(
-                "triton",
-                f"version {version} of {TRITON_MODEL} was trained on features with the hash {found or 'none'}, this "
-                f"server has {self._expected}: run `make offline load` and restart the server",
-            )
-        self._trusted.add(version)
+
+def _is_about_a_version(error: ServiceUnavailable) -> bool:
+    """Whether Triton lacks the version asked for: not found, or no longer ready."""
+    cause = error.__cause__
+    return (
+        isinstance(cause, InferenceServerException)
+        and cause.status()
+        in (
+            "StatusCode.NOT_FOUND",
+            "StatusCode.UNAVAILABLE",
+            "StatusCode.INVALID_ARGUMENT",
+        )
+        and "version" in str(cause.message())
+    )

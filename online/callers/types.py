@@ -16,11 +16,45 @@ class ServiceUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UserRecall:
-    """What recall needs of a user: liked genres, vector, items seen."""
+    """What recall needs of a user: liked genres, vector (empty where there is none yet), items seen."""
 
     terms: tuple[str, ...]
     vector: tuple[float, ...]
     seen: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Impression:
+    """A rated item; `timestamp` in seconds."""
+
+    itemid: int
+    rating: float
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveUser:
+    """What an event changes in Redis: liked genres, items seen, and the impressions in the window, oldest first.
+
+    `events` are all accepted since the last load, by arrival: an event that is among them, or in the window, has been
+    counted.
+    """
+
+    terms: tuple[str, ...]
+    seen: tuple[int, ...]
+    recent: tuple[Impression, ...]
+    events: tuple[Impression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What the loaded model says of itself; the loader writes it into the model's configuration."""
+
+    version: str
+    columns: tuple[str, ...]
+    feature_hash: str
+    state_digest: str
+    blend_weight: float
 
 
 @dataclass(frozen=True, slots=True)

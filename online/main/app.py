@@ -1,133 +1,303 @@
 """The web application: reads a request, asks the recommender, writes JSON. No input makes it answer 500."""
 
-from typing import Annotated, Any
+import logging
+import re
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import flask
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from werkzeug.exceptions import HTTPException
 
+from data_exchange_center.assembler import USER_COLUMNS
+from data_exchange_center.scoring import TERM_BOOST
 from data_exchange_center.settings import Settings
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.feast_caller import FeastCaller
 from online.callers.redis_caller import RedisCaller
 from online.callers.triton_caller import TritonCaller
-from online.recommender import Callers, Recommendation, Recommender, ServingData
+from online.callers.types import Candidate, Impression, ServiceUnavailable
+from online.main import contract as c
+from online.main import metrics
+from online.main.openapi import openapi_document
+from online.recommender import Callers, Recommendation, Recommender
+from online.serving_data import ServingData
 
 MOST_BODY_BYTES = 16 * 1024
-MOST_ITEMS = 200
-DEFAULT_ITEMS = 50
-LARGEST_ID = 2**63 - 1
+USERS_TO_CHOOSE_FROM = 200
 # Seconds that a request waits for each service: together under the second in which an answer must come.
 TIMEOUTS = {"redis": 0.1, "elasticsearch": 0.3, "feast": 0.3, "triton": 0.2}
 REFRESH_SECONDS = 30.0
 
+requests_log = logging.getLogger("recsys_pipeline.requests")
 
-class RecommendRequest(BaseModel):
-    """The parameters of /recommend."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    userid: Annotated[int, Field(ge=0, le=LARGEST_ID)]
-    size: Annotated[int, Field(ge=1, le=MOST_ITEMS)] = DEFAULT_ITEMS
+Model = TypeVar("Model", bound=BaseModel)
+_events = TypeAdapter(list[c.Event])
 
 
-def make_callers(settings: Settings, data: ServingData) -> Callers:
+def make_callers(settings: Settings) -> Callers:
     """The real services."""
     return Callers(
         redis=RedisCaller(settings, TIMEOUTS["redis"]),
         elasticsearch=ElasticsearchCaller(settings, TIMEOUTS["elasticsearch"]),
         feast=FeastCaller(settings, TIMEOUTS["feast"], settings.web_threads),
-        triton=TritonCaller(settings, TIMEOUTS["triton"], data.feature_hash),
+        triton=TritonCaller(settings, TIMEOUTS["triton"]),
     )
 
 
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
 def refusal(status: int, field: str, rule: str, got: Any = None) -> flask.Response:
-    """A 4xx answer that names the field and the rule."""
-    answer = flask.jsonify({"error": {"field": field, "rule": rule, "got": repr(got)[:200]}})
-    answer.status_code = status
-    return answer
+    """An answer that names the field and the rule."""
+    fault = c.ErrorAnswer(error=c.Fault(field=field, rule=rule, got=repr(got)[:200]))
+    return as_json(fault, status)
 
 
-def read_request() -> RecommendRequest:
-    """The request's parameters.
+def query_of(model: type[Model]) -> Model:
+    """The request's query.
 
     Raises:
         ValidationError: a parameter is missing, unknown or out of its range.
-        HTTPException: the body is too large, no JSON, or of another type.
+        HTTPException: a parameter stands twice.
     """
-    if flask.request.method == "GET":
-        values = flask.request.args
-        twice = [name for name in values if len(values.getlist(name)) > 1]
-        if twice:
-            flask.abort(refusal(400, twice[0], "may stand once", values.getlist(twice[0])))
-        return RecommendRequest.model_validate_strings(values.to_dict())
+    values = flask.request.args
+    twice = [name for name in values if len(values.getlist(name)) > 1]
+    if twice:
+        flask.abort(refusal(400, twice[0], "may stand once", values.getlist(twice[0])))
+    return model.model_validate_strings(values.to_dict())
+
+
+def body() -> bytes:
+    """The request's body.
+
+    Raises:
+        HTTPException: it is too large, or of another type than JSON.
+    """
     if flask.request.mimetype != "application/json":
         flask.abort(refusal(415, "Content-Type", "must be application/json", flask.request.content_type))
-    return RecommendRequest.model_validate_json(flask.request.get_data(), strict=True)
+    return flask.request.get_data()
 
 
-def answer_json(userid: int, answer: Recommendation, data: ServingData) -> dict[str, Any]:
-    """The answer as the page and the client read it."""
-    content: dict[str, Any] = {
-        "userid": userid,
-        "dataset": data.dataset,
-        "model_version": answer.model_version,
-        "items": [
-            {
-                "itemid": item.itemid,
-                "title": data.titles[item.itemid].title if item.itemid in data.titles else "",
-                "genres": list(data.titles[item.itemid].genres) if item.itemid in data.titles else [],
-                "score": item.score,
-                "recall_score": item.recall_score,
-                "logit": item.logit,
-                "recalled_by": list(item.recalled_by),
-            }
-            for item in answer.items
-        ],
+def events_of(content: bytes) -> list[c.Event]:
+    """One event, or a list of them.
+
+    Raises:
+        ValidationError: the body is neither.
+        HTTPException: there are none, or too many.
+    """
+    if not content.lstrip().startswith(b"["):
+        return [c.Event.model_validate_json(content, strict=True)]
+    events = _events.validate_json(content, strict=True)
+    if not 1 <= len(events) <= c.MOST_EVENTS:
+        flask.abort(refusal(400, "body", f"a list holds 1 to {c.MOST_EVENTS} events", len(events)))
+    return events
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def as_json(model: BaseModel, status: int = 200) -> flask.Response:
+    """The model as an answer; what was not set is left out."""
+    return flask.Response(model.model_dump_json(exclude_unset=True), status, mimetype="application/json")
+
+
+def answer_of(userid: int, found: Recommendation, explain: bool) -> c.RecommendAnswer:
+    """What the page, the client and whoever else asks get to read."""
+    titles = found.snapshot.data.titles
+    ranks = ranks_of(found.candidates) if explain else {}
+    items = []
+    for item in found.items:
+        title = titles.get(item.itemid)
+        line = c.Item(
+            itemid=item.itemid,
+            title=title.title if title else "",
+            genres=list(title.genres) if title else [],
+            score=item.score,
+            recall_score=item.recall_score,
+            logit=item.logit,
+            recalled_by=list(item.recalled_by),
+        )
+        if item.itemid in ranks:
+            line.ranks = ranks[item.itemid]
+        items.append(line)
+    answer = c.RecommendAnswer(
+        userid=userid, dataset=found.snapshot.data.dataset, model_version=found.model_version, items=items
+    )
+    if found.fallback:
+        answer.fallback = found.fallback
+    if found.degraded:
+        answer.degraded = sorted(set(found.degraded))
+    if explain:
+        features = found.user_features
+        answer.explain = c.Explanation(
+            milliseconds={name: round(seconds * 1000, 3) for name, seconds in found.stages.items()},
+            candidates=len(found.candidates),
+            blend_weight=found.blend_weight,
+            terms=list(found.user.terms) if found.user else [],
+            seen=len(found.user.seen) if found.user else 0,
+            user_features={} if features is None else dict(zip(USER_COLUMNS, features.tolist(), strict=True)),
+        )
+    return answer
+
+
+def ranks_of(candidates: list[Candidate]) -> dict[int, c.Ranks]:
+    """Each candidate's place as recall returned them: among all, among the terms' and among the vector's."""
+    terms = [candidate.itemid for candidate in candidates if candidate.by_term]
+    nearest = sorted((x for x in candidates if x.by_vector), key=lambda x: -(x.es_score - TERM_BOOST * x.by_term))
+    by_term = {itemid: place for place, itemid in enumerate(terms, start=1)}
+    by_vector = {candidate.itemid: place for place, candidate in enumerate(nearest, start=1)}
+    return {
+        candidate.itemid: c.Ranks(
+            recall=place, term=by_term.get(candidate.itemid), vector=by_vector.get(candidate.itemid)
+        )
+        for place, candidate in enumerate(candidates, start=1)
     }
-    if answer.fallback:
-        content["fallback"] = answer.fallback
-    if answer.degraded:
-        content["degraded"] = sorted(set(answer.degraded))
-    return content
+
+
+# --- the application -------------------------------------------------------------------------------------------------
 
 
 def create_app(
-    settings: Settings | None = None, callers: Callers | None = None, data: ServingData | None = None
+    settings: Settings | None = None,
+    callers: Callers | None = None,
+    load: Callable[[], ServingData] = ServingData.load,
+    changed: Callable[[], object] = ServingData.state,
 ) -> flask.Flask:
     """The application.
 
     Args:
         settings: from the environment unless given.
         callers: the real services unless given.
-        data: from the artefacts unless given.
+        load, changed: what comes from the artefacts, and a value that differs once it does.
     """
     settings = settings or Settings()
-    data = data or ServingData.load()
-    recommender = Recommender(callers or make_callers(settings, data), data, REFRESH_SECONDS, settings.web_threads)
+    recommender = Recommender(callers or make_callers(settings), load, REFRESH_SECONDS, settings.web_threads, changed)
+    document = openapi_document()
     app = flask.Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
-    app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["recommender"] = recommender
 
-    @app.route("/recommend", methods=["GET", "POST"])
-    def recommend() -> flask.Response:
-        request = read_request()
-        answer = recommender.recommend(request.userid, request.size)
-        response = flask.jsonify(answer_json(request.userid, answer, data))
-        stages = ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in answer.stages.items())
+    @app.before_request
+    def begin() -> None:
+        given = flask.request.headers.get("X-Request-ID", "")
+        flask.g.request_id = given if re.fullmatch(r"[\w.-]{1,64}", given, re.ASCII) else secrets.token_hex(8)
+        flask.g.began = time.perf_counter()
+
+    @app.after_request
+    def finish(response: flask.Response) -> flask.Response:
+        seconds = time.perf_counter() - flask.g.began
+        # Only paths that exist become labels: whoever scans for others must not fill the memory.
+        path = flask.request.url_rule.rule if flask.request.url_rule else "other"
+        metrics.REQUESTS.labels(path, response.status_code).observe(seconds)
+        response.headers["X-Request-ID"] = flask.g.request_id
+        said = {
+            "request_id": flask.g.request_id,
+            "method": flask.request.method,
+            "path": path,
+            "status": response.status_code,
+            "milliseconds": round(seconds * 1000, 2),
+            **flask.g.get("said", {}),
+        }
+        requests_log.info("request", extra=said)
+        return response
+
+    def recommend(asked: c.RecommendRequest) -> flask.Response:
+        found = recommender.recommend(asked.userid, asked.size)
+        metrics.count(found)
+        answer = answer_of(asked.userid, found, asked.explain)
+        flask.g.said = {"userid": asked.userid, "items": len(answer.items)}
+        for name in ("model_version", "fallback", "degraded"):
+            if getattr(answer, name):
+                flask.g.said[name] = getattr(answer, name)
+        response = as_json(answer)
+        stages = ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in found.stages.items())
         response.headers["Server-Timing"] = stages
         return response
 
+    @app.get("/recommend")
+    def get_recommend() -> flask.Response:
+        return recommend(query_of(c.RecommendRequest))
+
+    @app.post("/recommend")
+    def post_recommend() -> flask.Response:
+        return recommend(c.RecommendRequest.model_validate_json(body(), strict=True))
+
+    @app.post("/events")
+    def events() -> flask.Response:
+        received = events_of(body())
+        by_user: dict[int, list[Impression]] = defaultdict(list)
+        for event in received:
+            if event.itemid not in recommender.data.titles:
+                return refusal(400, "itemid", "must be an item of the catalogue", event.itemid)
+            by_user[event.userid].append(Impression(event.itemid, event.rating, event.ts))
+        recorded = [recommender.record(userid, impressions) for userid, impressions in by_user.items()]
+        new = sum(count for count, _ in recorded)
+        answer = c.EventsAnswer(accepted=new, duplicates=len(received) - new)
+        metrics.EVENTS.labels("accepted").inc(new)
+        metrics.EVENTS.labels("duplicate").inc(len(received) - new)
+        if not all(complete for _, complete in recorded):
+            answer.degraded = ["feast"]
+        return as_json(answer)
+
+    @app.get("/history")
+    def history() -> flask.Response:
+        userid, titles = query_of(c.HistoryRequest).userid, recommender.data.titles
+        items = [
+            c.Rated(
+                itemid=i.itemid,
+                title=titles[i.itemid].title if i.itemid in titles else "",
+                genres=list(titles[i.itemid].genres) if i.itemid in titles else [],
+                rating=i.rating,
+                ts=i.timestamp,
+            )
+            for i in recommender.history(userid)
+        ]
+        return as_json(c.HistoryAnswer(userid=userid, items=items))
+
+    @app.get("/users")
+    def users() -> flask.Response:
+        known = recommender.data.users
+        return as_json(c.UsersAnswer(users=list(known[:: max(len(known) // USERS_TO_CHOOSE_FROM, 1)])))
+
     @app.get("/health")
-    def health() -> dict[str, str]:
-        return {"status": "live", "dataset": data.dataset}
+    def health() -> flask.Response:
+        return as_json(c.Health(status="live", dataset=recommender.data.dataset))
+
+    @app.get("/ready")
+    def ready() -> flask.Response:
+        missing = recommender.missing()
+        return as_json(
+            c.Ready(ready=not missing, missing=missing, breakers=recommender.breaker_states()), 503 if missing else 200
+        )
+
+    @app.get("/metrics")
+    def exposition() -> flask.Response:
+        return flask.Response(metrics.exposition(recommender.breaker_states()), content_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/openapi.json")
+    def openapi() -> flask.Response:
+        return flask.jsonify(document)
+
+    @app.get("/")
+    def page() -> str:
+        return flask.render_template("page.html", dataset=recommender.data.dataset)
 
     @app.errorhandler(ValidationError)
     def invalid(error: ValidationError) -> flask.Response:
-        fault = error.errors()[0]
+        fault = error.errors(include_url=False, include_context=False)[0]
         field = ".".join(map(str, fault["loc"])) or "body"
         return refusal(400, field, fault["msg"], fault.get("input"))
+
+    @app.errorhandler(ServiceUnavailable)
+    def unavailable(error: ServiceUnavailable) -> flask.Response:
+        response = refusal(503, error.service, "cannot be used now; try again in a second")
+        response.headers["Retry-After"] = "1"
+        return response
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> flask.Response:
@@ -135,6 +305,10 @@ def create_app(
             return error.response  # type: ignore[return-value]
         field = "body" if error.code == 413 else flask.request.path
         rule = f"at most {MOST_BODY_BYTES} bytes" if error.code == 413 else str(error.description)
-        return refusal(error.code or 500, field, rule, flask.request.method)
+        response = refusal(error.code or 500, field, rule, flask.request.method)
+        allowed = getattr(error, "valid_methods", None)
+        if allowed:
+            response.headers["Allow"] = ", ".join(sorted(allowed))
+        return response
 
     return app

@@ -2,19 +2,23 @@
 
     python -m online.main.s1_server            (or: make serve, in the background)
 
-Answers GET /recommend?userid=1 and POST /recommend {"userid": 1, "size": 50}; GET /health.
+GET /recommend?userid=1, POST /recommend, POST /events, GET /history, the page at /, /health, /ready, /metrics, and
+/openapi.json that describes them. Logs are JSON, a line a request.
 """
 
 import argparse
+import logging
+import os
+import shutil
 from typing import Any
 
 import flask
 from gunicorn.app.base import BaseApplication
+from pythonjsonlogger.json import JsonFormatter
 
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
-from online.main.app import create_app
-from online.recommender import ServingData
+from online.serving_data import ServingData
 
 GRACEFUL_SECONDS = 10  # in which requests under way may finish
 
@@ -38,24 +42,48 @@ class Server(BaseApplication):  # type: ignore[misc]
             "keepalive": 30,
             "control_socket_disable": True,
             "proc_name": "recsys_pipeline",
+            "child_exit": forget_worker,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
 
     def load(self) -> flask.Flask:
         """One application a worker."""
+        from online.main.app import create_app  # not at the top: see online/main/metrics.py
+
         return create_app(self._settings)
+
+
+def forget_worker(_: Any, worker: Any) -> None:
+    """Takes a dead worker out of the metrics that only live ones have."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)
+
+
+def log_as_json() -> None:
+    """Everything that is logged, as lines of JSON on stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter("{asctime}{levelname}{name}{message}", style="{"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
 def main() -> None:
     """Checks what the server needs, then serves until it is stopped."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--debug", action="store_true", help="Flask's development server instead of gunicorn")
     arguments, settings = parser.parse_args(), Settings()
+    ServingData.load()  # a missing artefact is a sentence here, and a crash loop of workers later
     if arguments.debug:
+        from online.main.app import create_app
+
         create_app(settings).run(settings.web_host, settings.web_port, debug=True)
         return
-    ServingData.load()  # a missing artefact is a sentence here, and a crash loop of workers later
+    log_as_json()
+    counts = settings.folder(settings.run_dir) / "metrics"  # the workers' files, anew with each server
+    shutil.rmtree(counts, ignore_errors=True)
+    counts.mkdir(parents=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counts)
     Server(settings).run()
 
 

@@ -83,7 +83,7 @@ def test_triton_configuration_and_onnx_have_the_declared_widths(stack: Stack) ->
         TRITON_DENSE: (36, onnx.TensorProto.FLOAT),
         TRITON_OUTPUT: (1, onnx.TensorProto.FLOAT),
     }
-    configuration = model_configuration("h", "d")
+    configuration = model_configuration("h", "d", 0.1)
     assert re.search(rf'name: "{TRITON_SPARSE}" data_type: TYPE_INT64 dims: \[ 23 \]', configuration)
     assert re.search(rf'name: "{TRITON_DENSE}" data_type: TYPE_FP32 dims: \[ 36 \]', configuration)
     assert ",".join(features.COLUMNS) in configuration

@@ -99,8 +99,8 @@ def test_who_may_import_whom(file: Path) -> None:
 def test_the_server_is_free_of_torch_pandas_and_feast(artefacts: Offline) -> None:
     """In a process of its own: everything the server imports and reads at start."""
     script = (
-        "import sys, online.main.s1_server\n"
-        "from online.recommender import ServingData\n"
+        "import sys, online.main.s1_server, online.main.app\n"
+        "from online.serving_data import ServingData\n"
         "ServingData.load()\n"
         "sys.exit(', '.join(sorted({'torch', 'pandas', 'feast', 'sklearn'} & set(sys.modules))) or 0)"
     )

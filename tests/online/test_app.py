@@ -18,7 +18,7 @@ from tests.online.test_recommender import DATA, Services
 @pytest.fixture(scope="module")
 def client() -> Iterator[flask.testing.FlaskClient]:
     services = Services()
-    app = create_app(Settings(), Callers(services, services, services, services), DATA)
+    app = create_app(Settings(), Callers(services, services, services, services), lambda: DATA, lambda: None)
     yield app.test_client()
     app.extensions["recommender"].close()
 

@@ -8,16 +8,22 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
 from feast.types import Int64
 
 from data_exchange_center.columns import EVENT_TIMESTAMP
 from data_exchange_center.features import JOIN_KEYS, entity_columns
-from data_exchange_center.serving_names import FEAST_SERVICES
+from data_exchange_center.serving_names import FEAST_SERVICES, FEAST_USER_PUSH
 
 DATA = Path(os.environ["FEAST_DATA"])
 
 entities = {name: Entity(name=name, join_keys=[key], value_type=ValueType.INT64) for name, key in JOIN_KEYS.items()}
+files = {
+    name: FileSource(name=f"{name}_file", path=str(DATA / f"{name}.parquet"), timestamp_field=EVENT_TIMESTAMP)
+    for name in entities
+}
+# Live events push users' features; items change with a load alone.
+sources = {"user": PushSource(name=FEAST_USER_PUSH, batch_source=files["user"]), "item": files["item"]}
 views = {
     name: FeatureView(
         name=f"{name}_features",
@@ -25,7 +31,7 @@ views = {
         ttl=timedelta(0),  # never too old: the loader replaces the values
         schema=[Field(name=JOIN_KEYS[name], dtype=Int64)]
         + [Field(name=column, dtype=Int64) for column in entity_columns(name)],
-        source=FileSource(name=f"{name}_file", path=str(DATA / f"{name}.parquet"), timestamp_field=EVENT_TIMESTAMP),
+        source=sources[name],
     )
     for name, entity in entities.items()
 }

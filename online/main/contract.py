@@ -1,0 +1,148 @@
+"""What goes into the server and comes out of it: the models that validate both, and that /openapi.json is made of."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_exchange_center.scoring import RECALL_SIZE
+from data_exchange_center.serving_names import LARGEST_ID
+
+DEFAULT_ITEMS = 50
+LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0
+LAST_SECOND = 253_402_300_799  # of the year 9999
+MOST_EVENTS = 100
+
+UserId = Annotated[int, Field(ge=0, le=LARGEST_ID, description="as in the raw data; unknown ones are answered too")]
+
+
+class RecommendRequest(BaseModel):
+    """The parameters of /recommend."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    userid: UserId
+    size: Annotated[int, Field(ge=1, le=RECALL_SIZE)] = DEFAULT_ITEMS
+    explain: Annotated[bool, Field(description="adds times, ranks and the user's features")] = False
+
+
+class HistoryRequest(BaseModel):
+    """The parameters of /history."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    userid: UserId
+
+
+class Event(BaseModel):
+    """A rating that has just been given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    userid: UserId
+    itemid: Annotated[int, Field(ge=1, le=LARGEST_ID, description="of the catalogue")]
+    rating: Annotated[float, Field(ge=LOWEST_RATING, le=HIGHEST_RATING, allow_inf_nan=False)]
+    ts: Annotated[int, Field(ge=0, le=LAST_SECOND, description="seconds since 1970")]
+
+
+class Ranks(BaseModel):
+    """An item's place, from 1, among the candidates of all and of each recall, before the ranking."""
+
+    recall: int
+    term: int | None
+    vector: int | None
+
+
+class Item(BaseModel):
+    """One line of the list: score = logit × the model's blend weight + recall_score."""
+
+    itemid: int
+    title: str
+    genres: list[str]
+    score: float
+    recall_score: float
+    logit: Annotated[float | None, Field(description="none where the ranking model had no say")]
+    recalled_by: list[str]
+    ranks: Ranks | None = None
+
+
+class Explanation(BaseModel):
+    """How the list came about."""
+
+    milliseconds: Annotated[dict[str, float], Field(description="that each stage took; feast: waited for it")]
+    candidates: int
+    blend_weight: float | None
+    terms: list[str]
+    seen: Annotated[int, Field(description="items left out")]
+    user_features: dict[str, int]
+
+
+class RecommendAnswer(BaseModel):
+    """The list, best first."""
+
+    userid: int
+    dataset: str
+    model_version: str | None
+    items: list[Item]
+    fallback: str | None = None
+    degraded: Annotated[list[str] | None, Field(description="services that could not be used")] = None
+    explain: Explanation | None = None
+
+
+class Rated(BaseModel):
+    """An item of the user's history."""
+
+    itemid: int
+    title: str
+    genres: list[str]
+    rating: float
+    ts: int
+
+
+class HistoryAnswer(BaseModel):
+    """The impressions in the user's history window, the newest first."""
+
+    userid: int
+    items: list[Rated]
+
+
+class UsersAnswer(BaseModel):
+    """Some users that are known, to choose from."""
+
+    users: list[int]
+
+
+class EventsAnswer(BaseModel):
+    """What became of the events."""
+
+    accepted: int
+    duplicates: Annotated[int, Field(description="the same item and time as before")]
+    degraded: Annotated[list[str] | None, Field(description="services that follow in the background")] = None
+
+
+class Health(BaseModel):
+    """The process lives."""
+
+    status: str
+    dataset: str
+
+
+class Ready(BaseModel):
+    """Which services can be used."""
+
+    ready: bool
+    missing: dict[str, str]
+    breakers: dict[str, str]
+
+
+class Fault(BaseModel):
+    """What is wrong with a request."""
+
+    field: str
+    rule: str
+    got: str
+
+
+class ErrorAnswer(BaseModel):
+    """The answer to a bad request."""
+
+    error: Fault

@@ -1,0 +1,41 @@
+"""What /metrics shows. Under gunicorn each worker writes files that whichever worker is asked adds up.
+
+Import this after PROMETHEUS_MULTIPROC_DIR is set: prometheus_client decides at import where it counts.
+"""
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+from online.recommender import Recommendation
+
+SECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+STATES = {"closed": 0, "half-open": 1, "open": 2}
+
+REQUESTS = Histogram("recsys_request_seconds", "Time of a request", ["path", "status"], buckets=SECONDS)
+STAGES = Histogram("recsys_stage_seconds", "Time of a stage of /recommend", ["stage"], buckets=SECONDS)
+CANDIDATES = Histogram("recsys_candidates", "Candidates of a recommendation", buckets=(0, 1, 10, 50, 100, 150, 200))
+FALLBACKS = Counter("recsys_fallbacks", "Answers that are not the full flow's", ["reason"])
+EVENTS = Counter("recsys_events", "Events by what became of them", ["outcome"])
+BREAKERS = Gauge("recsys_breaker", "0 closed, 1 half-open, 2 open", ["service"], multiprocess_mode="livemax")
+
+
+def count(answer: Recommendation) -> None:
+    """One recommendation."""
+    for name, seconds in answer.stages.items():
+        STAGES.labels(name).observe(seconds)
+    if answer.candidates:
+        CANDIDATES.observe(len(answer.candidates))
+    for reason in ([answer.fallback] if answer.fallback else []) + sorted(set(answer.degraded)):
+        FALLBACKS.labels(reason).inc()
+
+
+def exposition(breakers: dict[str, str]) -> bytes:
+    """The text that Prometheus reads, of all workers together."""
+    for service, state in breakers.items():
+        BREAKERS.labels(service).set(STATES[state])
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest()
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    return generate_latest(registry)

@@ -1,0 +1,102 @@
+"""What the server takes from the artefacts and keeps: titles, popular items, and the items' features from Feast."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from data_exchange_center import catalogue
+from data_exchange_center.assembler import UNKNOWN_ITEM
+from data_exchange_center.columns import GENRES, ITEMID, POSITIVES, TITLE, USER_INDEX, USERID
+from data_exchange_center.features import COLUMNS, Entity, feature_hash, vocabulary_sizes
+
+READS = (catalogue.DATASET, catalogue.USERS, catalogue.ITEMS, catalogue.POPULAR_ITEMS)
+
+Values = npt.NDArray[np.int64]
+
+
+class ItemStore(Protocol):
+    """Feast, or what stands for it."""
+
+    def all_features(self, entity: Entity, ids: Sequence[int], at_a_time: int) -> tuple[Values, npt.NDArray[np.bool_]]:
+        """Values [n, columns] and whether each is known [n]."""
+
+
+@dataclass(frozen=True)
+class Title:
+    """What a person reads of an item."""
+
+    title: str
+    genres: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ServingData:
+    """What the server takes from the artefacts."""
+
+    dataset: str
+    feature_hash: str
+    sizes: tuple[int, ...]  # of the vocabulary of each sparse feature
+    users: tuple[int, ...]  # known ids, for the page to choose from
+    titles: dict[int, Title]
+    popular: tuple[tuple[int, float], ...]  # (itemid, share of the most popular item's positives), most first
+
+    @classmethod
+    def load(cls) -> "ServingData":
+        """From the catalogue.
+
+        Raises:
+            ArtefactError: an artefact is missing; the message names the stage to run.
+        """
+        dataset = catalogue.load_json(catalogue.DATASET)
+        items, popular = catalogue.load_table(catalogue.ITEMS), catalogue.load_table(catalogue.POPULAR_ITEMS)
+        users = catalogue.load_table(catalogue.USERS, [USERID, USER_INDEX])
+        names = zip(items[ITEMID].to_pylist(), items[TITLE].to_pylist(), items[GENRES].to_pylist(), strict=True)
+        known = zip(users[USERID].to_pylist(), users[USER_INDEX].to_pylist(), strict=True)
+        positives = popular[POSITIVES].to_pylist()
+        most = max(positives, default=1) or 1
+        sizes = vocabulary_sizes(dataset["id_sizes"])
+        return cls(
+            dataset=dataset["dataset"],
+            feature_hash=feature_hash(COLUMNS, sizes, dataset["id_digest"]),
+            sizes=tuple(sizes.values()),
+            users=tuple(user for user, index in known if index),
+            titles={itemid: Title(title, tuple(genres)) for itemid, title, genres in names},
+            popular=tuple(zip(popular[ITEMID].to_pylist(), (p / most for p in positives), strict=True)),
+        )
+
+    @staticmethod
+    def state() -> tuple[float, ...]:
+        """Changes when one of the artefacts does."""
+        return tuple(artefact.file.stat().st_mtime for artefact in READS if artefact.file.exists())
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """All items' features: [n] sorted ids and [n, 19] values of assembler.ITEM_COLUMNS."""
+
+    ids: Values
+    values: Values
+
+    @classmethod
+    def read(cls, store: ItemStore, itemids: Sequence[int], at_a_time: int) -> "ItemFeatures":
+        """All of them, `at_a_time` in one request, so that users' requests get their turn between.
+
+        Raises:
+            ServiceUnavailable: the store does not answer.
+        """
+        ids = np.array(sorted(itemids), np.int64)
+        values, _ = store.all_features("item", ids.tolist(), at_a_time)
+        return cls(ids, values)
+
+    def of(self, itemids: Values) -> Values:
+        """[n, 19] features; those of an unknown item are zeros."""
+        if not len(self.ids):
+            return np.tile(UNKNOWN_ITEM, (len(itemids), 1))
+        at = np.minimum(np.searchsorted(self.ids, itemids), len(self.ids) - 1)
+        return np.where((self.ids[at] == itemids)[:, None], self.values[at], UNKNOWN_ITEM)
+
+
+NO_ITEMS = ItemFeatures(np.empty(0, np.int64), np.empty((0, len(UNKNOWN_ITEM)), np.int64))
