@@ -24,6 +24,7 @@ VECTOR_QUERY = "vector"
 # Feast. Its online store is database 1 of the same Redis.
 FEAST_PROJECT = "recsys_pipeline"
 FEAST_REDIS_DATABASE = 1
+FEAST_VIEWS = {"user": "user_features", "item": "item_features"}
 FEAST_SERVICES = {"user": "ml_user", "item": "ml_item"}
 FEAST_USER_PUSH = "ml_user_push"
 

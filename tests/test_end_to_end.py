@@ -318,8 +318,6 @@ def test_a_killed_server_is_left_out_and_used_again(service: str, served: Stack)
         seen = dict(zip(*catalogue.load_table(catalogue.USER_FILTER).to_pydict().values(), strict=True))[user]
         assert not {item["itemid"] for item in answer["items"]} & set(seen)
     succeed("services", "start", **served.env)
-    if service == "redis":
-        succeed("offline_to_online", **served.env)  # its data was younger than its last snapshot
     deadline = time.monotonic() + 30
     while "degraded" in (after := ask(served, user)) and time.monotonic() < deadline:
         time.sleep(0.3)

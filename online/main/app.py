@@ -31,7 +31,7 @@ MOST_BODY_BYTES = 16 * 1024
 USERS_TO_CHOOSE_FROM = 200
 # Seconds that a request waits for each service: together under the second in which an answer must come.
 TIMEOUTS = {"redis": 0.1, "elasticsearch": 0.3, "feast": 0.3, "triton": 0.2}
-REFRESH_SECONDS = 30.0
+REFRESH_SECONDS = 60.0
 
 requests_log = logging.getLogger("recsys_pipeline.requests")
 

@@ -13,7 +13,7 @@ from feast.types import Int64
 
 from data_exchange_center.columns import EVENT_TIMESTAMP
 from data_exchange_center.features import JOIN_KEYS, entity_columns
-from data_exchange_center.serving_names import FEAST_SERVICES, FEAST_USER_PUSH
+from data_exchange_center.serving_names import FEAST_SERVICES, FEAST_USER_PUSH, FEAST_VIEWS
 
 DATA = Path(os.environ["FEAST_DATA"])
 
@@ -26,7 +26,7 @@ files = {
 sources = {"user": PushSource(name=FEAST_USER_PUSH, batch_source=files["user"]), "item": files["item"]}
 views = {
     name: FeatureView(
-        name=f"{name}_features",
+        name=FEAST_VIEWS[name],
         entities=[entity],
         ttl=timedelta(0),  # never too old: the loader replaces the values
         schema=[Field(name=JOIN_KEYS[name], dtype=Int64)]
