@@ -257,6 +257,13 @@ def _triton_backends(folder: Path, server: Path, python_version: str) -> Path:
     for backend in ("python", "onnxruntime"):
         (folder / backend).mkdir(parents=True, exist_ok=True)
     for file in (*(server / "backends/python").glob("*.*"), stub):
-        shutil.copy2(file, folder / "python" / file.name)
-    shutil.copy2(ROOT / "services/triton_onnxruntime_backend.py", folder / "onnxruntime/model.py")
+        _replace(file, folder / "python" / file.name)
+    _replace(ROOT / "services/triton_onnxruntime_backend.py", folder / "onnxruntime/model.py")
     return folder
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Copies beside the target and moves: another stack may be running the file that is there."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copy2(source, beside)
+    os.replace(beside, target)

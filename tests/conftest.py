@@ -113,7 +113,7 @@ def stack(offline: Offline) -> Iterator[Stack]:
         "SERVICES": "native",
         "RUN_DIR": str(run_dir),
         "ES_PASSWORD": secrets.token_urlsafe(12),
-        "WEB_WORKERS": "1",
+        "WEB_WORKERS": "2",
     }
     try:
         succeed("services", "start", **env)

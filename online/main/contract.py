@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from data_exchange_center.scoring import RECALL_SIZE
 from data_exchange_center.serving_names import LARGEST_ID
@@ -12,7 +12,16 @@ LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0
 LAST_SECOND = 253_402_300_799  # of the year 9999
 MOST_EVENTS = 100
 
-UserId = Annotated[int, Field(ge=0, le=LARGEST_ID, description="as in the raw data; unknown ones are answered too")]
+
+def _integral(value: object) -> object:
+    """JSON knows one kind of number: 7.0 is the integer 7, as JSON Schema has it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Integral = BeforeValidator(_integral)
+UserId = Annotated[
+    int, Field(ge=0, le=LARGEST_ID, description="as in the raw data; unknown ones are answered too"), Integral
+]
 
 
 class RecommendRequest(BaseModel):
@@ -21,7 +30,7 @@ class RecommendRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     userid: UserId
-    size: Annotated[int, Field(ge=1, le=RECALL_SIZE)] = DEFAULT_ITEMS
+    size: Annotated[int, Field(ge=1, le=RECALL_SIZE), Integral] = DEFAULT_ITEMS
     explain: Annotated[bool, Field(description="adds times, ranks and the user's features")] = False
 
 
@@ -39,9 +48,9 @@ class Event(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     userid: UserId
-    itemid: Annotated[int, Field(ge=1, le=LARGEST_ID, description="of the catalogue")]
+    itemid: Annotated[int, Field(ge=1, le=LARGEST_ID, description="of the catalogue"), Integral]
     rating: Annotated[float, Field(ge=LOWEST_RATING, le=HIGHEST_RATING, allow_inf_nan=False)]
-    ts: Annotated[int, Field(ge=0, le=LAST_SECOND, description="seconds since 1970")]
+    ts: Annotated[int, Field(ge=0, le=LAST_SECOND, description="seconds since 1970"), Integral]
 
 
 class Ranks(BaseModel):

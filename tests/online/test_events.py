@@ -27,8 +27,9 @@ def slow_window(rows: list[Impression]) -> list[Impression]:
 def test_the_window_moves_as_if_counted_anew(offline: list[Impression], arriving: list[list[Impression]]) -> None:
     offline = sorted(offline, key=lambda row: row.timestamp)
     user = LiveUser((), tuple(sorted({row.itemid for row in offline})), tuple(offline[-WINDOW:]), ())
-    everything, known = list(offline), {(i.itemid, i.timestamp) for i in offline[-WINDOW:]}
+    everything = list(offline)
     for events in arriving:
+        known = {(i.itemid, i.timestamp) for i in (*slow_window(everything), *everything[len(offline) :])}
         user = add_events(user, events, TITLES)
         for event in events:
             if (event.itemid, event.timestamp) not in known:

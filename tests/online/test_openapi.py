@@ -1,0 +1,26 @@
+"""Establishes that the service keeps what /openapi.json promises, for requests that nobody thought of."""
+
+import schemathesis
+from hypothesis import HealthCheck, settings
+
+from data_exchange_center.settings import Settings
+from online.main.app import create_app
+from online.recommender import Callers
+from tests.online.test_recommender import DATA, Services
+
+services = Services()
+app = create_app(Settings(), Callers(services, services, services, services), lambda: DATA, lambda: None)
+schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
+
+
+@schema.parametrize()
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_contract_is_kept(case: schemathesis.Case) -> None:
+    """Status, content type and every answer's schema; bad requests refused, good ones taken; no 5xx."""
+    case.call_and_validate()
+
+
+def test_every_path_is_described() -> None:
+    described = set(app.test_client().get("/openapi.json").json["paths"])
+    served = {rule.rule for rule in app.url_map.iter_rules()}
+    assert described == served - {"/", "/static/<path:filename>", "/metrics", "/openapi.json"}

@@ -1,0 +1,313 @@
+"""Establishes how the service behaves with the real servers: events, stalls, nonsense, reloads under load, stopping."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flask.testing
+import pytest
+import requests
+
+from benchmarks.load import ask as ask_often
+from data_exchange_center import catalogue
+from data_exchange_center.settings import Settings
+from offline_to_online.__main__ import LOADERS
+from online.main.app import create_app
+from services.processes import Recorder
+from tests.conftest import ROOT, Stack, free_ports, succeed
+
+CHECK = "offline_to_online.rank.s3_check_offline_and_online"
+SERVICES = ("redis", "elasticsearch", "feast", "triton")
+PORT_OF = {"redis": "REDIS_PORT", "elasticsearch": "ES_PORT", "feast": "FEAST_PORT", "triton": "TRITON_GRPC_PORT"}
+
+
+@pytest.fixture(autouse=True)
+def settings_of_the_stack(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in stack.env.items():
+        monkeypatch.setenv(name, value)
+
+
+def users() -> list[int]:
+    found: list[int] = catalogue.load_table(catalogue.USER_FILTER)["userid"].to_pylist()
+    return found
+
+
+def recommend(stack: Stack, userid: int, **parameters: Any) -> dict[str, Any]:
+    answer = requests.get(f"{stack.url}/recommend", {"userid": userid, **parameters}, timeout=5)
+    assert answer.status_code == 200, answer.text
+    content: dict[str, Any] = answer.json()
+    return content
+
+
+def wait_until_whole(stack: Stack, userid: int) -> None:
+    """Both workers have had their turn to find a returned service."""
+    deadline, whole = time.monotonic() + 30, 0
+    while whole < 10 and time.monotonic() < deadline:
+        whole = 0 if "degraded" in recommend(stack, userid) else whole + 1
+        time.sleep(0.1)
+    assert whole == 10
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_changes_the_next_answer_and_the_check_holds(stack: Stack) -> None:
+    userid = users()[17]
+    before = recommend(stack, userid, explain=1)
+    items = [item["itemid"] for item in before["items"][:3]]
+    events = [{"userid": userid, "itemid": item, "rating": 5, "ts": 2_000_000_000} for item in items]
+    assert requests.post(f"{stack.url}/events", json=events, timeout=5).json() == {"accepted": 3, "duplicates": 0}
+    acknowledged = time.perf_counter()
+    after = recommend(stack, userid, explain=1)
+    assert time.perf_counter() - acknowledged < 1
+    assert not {item["itemid"] for item in after["items"]} & set(items)
+    assert after["explain"]["user_features"] != before["explain"]["user_features"]
+    assert requests.post(f"{stack.url}/events", json=events[0], timeout=5).json() == {"accepted": 0, "duplicates": 1}
+
+    history = requests.get(f"{stack.url}/history", {"userid": userid}, timeout=5).json()["items"]
+    assert [entry["itemid"] for entry in history[:3]] == items[::-1] and len(history) == 10
+
+    stranger = {"userid": 999_999_999, "rating": 4, "ts": 1}
+    for item in before["items"][:6]:
+        answer = requests.post(f"{stack.url}/events", json={**stranger, "itemid": item["itemid"]}, timeout=5)
+        assert answer.json()["accepted"] == 1
+    known = recommend(stack, stranger["userid"], explain=1)
+    assert known["explain"]["terms"] and "fallback" not in known and known["explain"]["seen"] == 6
+
+    printed = succeed(CHECK, **stack.env)
+    assert "features of 944 users are equal" in printed
+
+
+def test_a_load_says_again_what_the_artefacts_say(stack: Stack) -> None:
+    userid = users()[18]
+    before = recommend(stack, userid)
+    event = {"userid": userid, "itemid": before["items"][0]["itemid"], "rating": 1, "ts": 2_000_000_000}
+    requests.post(f"{stack.url}/events", json=event, timeout=5).raise_for_status()
+    for loader in (LOADERS[0], LOADERS[2]):
+        succeed(loader, **stack.env)
+    succeed(CHECK, **stack.env)
+    assert recommend(stack, userid)["items"] == before["items"]
+
+
+@pytest.mark.parametrize(
+    ("event", "field"),
+    [
+        ({"itemid": 1, "rating": 4, "ts": 1}, "userid"),
+        ({"userid": 1, "itemid": 2**50, "rating": 4, "ts": 1}, "itemid"),
+        ({"userid": 1, "itemid": 1, "rating": 6, "ts": 1}, "rating"),
+        ({"userid": 1, "itemid": 1, "rating": 4, "ts": -1}, "ts"),
+        ([], "body"),
+        ([{"userid": 1, "itemid": 1, "rating": 4, "ts": 1, "x": 1}], "0.x"),
+    ],
+)
+def test_a_bad_event_is_refused(stack: Stack, event: Any, field: str) -> None:
+    answer = requests.post(f"{stack.url}/events", json=event, timeout=5)
+    assert answer.status_code == 400 and answer.json()["error"]["field"] == field
+
+
+# --- seen from outside -----------------------------------------------------------------------------------------------
+
+
+def test_metrics_add_up_over_the_workers(stack: Stack) -> None:
+    def counted() -> float:
+        text = requests.get(f"{stack.url}/metrics", timeout=5).text
+        found = re.search(r'recsys_request_seconds_count\{path="/recommend",status="200"\} ([\d.]+)', text)
+        return float(found[1]) if found else 0.0
+
+    before = counted()
+    for userid in users()[:40]:  # new connections, so that both workers get some
+        recommend(stack, userid)
+    assert counted() - before == 40 and counted() - before == 40
+
+
+def test_a_request_id_comes_back_and_stands_in_the_log(stack: Stack) -> None:
+    answer = requests.get(f"{stack.url}/recommend?userid=1", headers={"X-Request-ID": "mine-1"}, timeout=5)
+    assert answer.headers["X-Request-ID"] == "mine-1"
+    assert re.fullmatch("[0-9a-f]{16}", requests.get(f"{stack.url}/health", timeout=5).headers["X-Request-ID"])
+    log = Recorder(Path(stack.env["RUN_DIR"])).log("web").read_text()
+    (line,) = [line for line in log.splitlines() if '"mine-1"' in line]
+    assert '"status": 200' in line and '"userid": 1' in line
+
+
+def test_ranks_and_times_are_explained(stack: Stack) -> None:
+    answer = recommend(stack, users()[3], explain=1, size=200)
+    assert set(answer["explain"]["milliseconds"]) == {"redis", "elasticsearch", "feast", "triton"}
+    assert len(answer["explain"]["user_features"]) == 40
+    assert sorted(item["ranks"]["recall"] for item in answer["items"]) == list(range(1, 201))
+    by_vector = sorted((i for i in answer["items"] if i["ranks"]["vector"]), key=lambda i: i["ranks"]["vector"])
+    scores = [item["recall_score"] for item in by_vector]
+    assert scores == sorted(scores, reverse=True) and len(by_vector) >= 150
+
+
+# --- stalls and nonsense ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_stalled_service_costs_less_than_a_second(service: str, stack: Stack) -> None:
+    """Stopped by SIGSTOP it still takes connections and never answers; then it goes on."""
+    userid = users()[5]
+    process = Recorder(Path(stack.env["RUN_DIR"])).running(service)
+    assert process is not None
+    family = [process, *process.children(recursive=True)]
+    for member in family:
+        member.suspend()
+    try:
+        for _ in range(12):
+            began = time.perf_counter()
+            answer = recommend(stack, userid)
+            assert time.perf_counter() - began < 1
+            assert service in answer["degraded"] and len(answer["items"]) == 50
+        ready = requests.get(f"{stack.url}/ready", timeout=5)
+        assert ready.status_code == 503 and service in ready.json()["missing"]
+    finally:
+        for member in family:
+            member.resume()
+    wait_until_whole(stack, userid)
+    assert requests.get(f"{stack.url}/ready", timeout=5).status_code == 200
+
+
+@contextlib.contextmanager
+def nonsense(answer: bytes) -> Iterator[tuple[int, list[int]]]:
+    """A server that answers everything with `answer`; its port, and a list that grows with each connection."""
+    listener, connections = socket.create_server(("127.0.0.1", 0)), list[int]()
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connections.append(1)
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(1)
+                connection.recv(65536)
+                connection.sendall(answer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield listener.getsockname()[1], connections
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def http(body: bytes) -> bytes:
+    head = "HTTP/1.1 200 OK\r\nX-Elastic-Product: Elasticsearch\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+NONSENSE = {
+    "bytes": b"\x00\xff nonsense \r\n\r\n",
+    "json of another shape": http(b'[{"hits": 3}]'),
+    "nulls": http(b'{"hits": {"hits": [{"_score": null}]}, "metadata": null, "results": null}'),
+}
+
+
+@pytest.mark.parametrize("what", NONSENSE)
+@pytest.mark.parametrize("service", SERVICES)
+def test_nonsense_is_not_believed_and_its_source_not_stormed(
+    service: str, what: str, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    userid = users()[5]
+    with nonsense(NONSENSE[what]) as (port, connections):
+        monkeypatch.setenv(PORT_OF[service], str(port))
+        app = create_app(Settings())
+        client: flask.testing.FlaskClient = app.test_client()
+        connections.clear()
+        began = time.monotonic()
+        for _ in range(40):
+            answer = client.get(f"/recommend?userid={userid}")
+            assert answer.status_code == 200 and answer.json is not None
+            assert service in answer.json["degraded"] and len(answer.json["items"]) == 50
+        assert len(connections) <= 12 + 8 * (time.monotonic() - began)
+        app.extensions["recommender"].close()
+
+
+# --- under load ------------------------------------------------------------------------------------------------------
+
+
+def test_new_models_and_indices_are_used_without_a_failed_request(stack: Stack) -> None:
+    loading, outcomes = threading.Event(), []
+    loading.set()
+    load = threading.Thread(target=lambda: outcomes.append(ask_often(Settings(), users(), 4, loading.is_set)))
+    load.start()
+    try:
+        for loader in (LOADERS[3], LOADERS[1], LOADERS[3]):
+            succeed(loader, **stack.env)
+    finally:
+        loading.clear()
+        load.join()
+    (outcome,) = outcomes
+    assert set(outcome.statuses) == {200} and not outcome.connection_errors and not outcome.empty
+    assert len(outcome.seconds) > 100 and len(outcome.versions - {None}) == 3
+
+
+def test_stopping_lets_requests_under_way_finish(stack: Stack) -> None:
+    """Requests are held up by a stalled Elasticsearch while the server gets its SIGTERM."""
+    elasticsearch = Recorder(Path(stack.env["RUN_DIR"])).running("elasticsearch")
+    assert elasticsearch is not None
+    family = [elasticsearch, *elasticsearch.children(recursive=True)]
+    (port,) = free_ports(1)
+    answers: list[int] = []
+    with tempfile.TemporaryDirectory() as run_dir:
+        env = {**os.environ, **stack.env, "WEB_PORT": str(port), "RUN_DIR": run_dir}
+        server = subprocess.Popen(
+            [sys.executable, "-m", "online.main.s1_server"], cwd=ROOT, env=env, stderr=subprocess.DEVNULL
+        )
+        url = f"http://127.0.0.1:{port}"
+        try:
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                with contextlib.suppress(requests.ConnectionError):
+                    if requests.get(f"{url}/health", timeout=5).ok:
+                        break
+                time.sleep(0.1)
+            for member in family:
+                member.suspend()
+
+            def request() -> None:
+                answers.append(requests.get(f"{url}/recommend?userid={users()[0]}", timeout=5).status_code)
+
+            threads = [threading.Thread(target=request) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.15)  # less than the 0.3 s that they wait for Elasticsearch
+            server.send_signal(signal.SIGTERM)
+            for thread in threads:
+                thread.join()
+            assert server.wait(15) == 0
+        finally:
+            for member in family:
+                member.resume()
+            server.kill()
+            server.wait()
+    assert answers == [200] * 4
+    wait_until_whole(stack, users()[0])
+
+
+JUNK = {
+    "zeros": b"\x00" * 100,
+    "version": b"GET / HTTP/9.9\r\n\r\n",
+    "length": b"POST /events HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+    "header": b"GET /recommend?userid=1 HTTP/1.1\r\nX-Request-ID: \xff\xfe\r\n: y\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+def test_raw_bytes_do_no_harm(junk: bytes, stack: Stack) -> None:
+    with socket.create_connection(("127.0.0.1", int(stack.env["WEB_PORT"])), timeout=5) as connection:
+        connection.sendall(junk)
+        connection.shutdown(socket.SHUT_WR)
+        said = connection.recv(65536)
+    assert b"Traceback" not in said and not said.startswith(b"HTTP/1.1 5")
+    assert requests.get(f"{stack.url}/health", timeout=5).ok
