@@ -40,7 +40,6 @@ COLD_START = "cold_start"
 FAILURES = 3
 RETRY_SECONDS = 1.0
 FEAST_SECONDS = 0.35  # that a request waits for Feast at most, once everything before it is done
-RETRY_UNREAD_SECONDS = 1.0  # between two attempts while there are no item features at all
 ITEMS_AT_A_TIME = 100  # item features in one request of the background refresh
 
 Values = npt.NDArray[np.int64]
@@ -216,6 +215,7 @@ class Recommender:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="feast")
         self._refresh_seconds = refresh_seconds
         self._closed = threading.Event()
+        self._behind = False  # whether an event could not be pushed to Feast
         self.refresh()
         threading.Thread(target=self._keep_fresh, name="refresh", daemon=True).start()
 
@@ -246,12 +246,14 @@ class Recommender:
         self._push_the_unpushed()
 
     def _keep_fresh(self) -> None:
-        while True:
-            unread = self._snapshot.items is NO_ITEMS
-            if self._closed.wait(min(RETRY_UNREAD_SECONDS, self._refresh_seconds) if unread else self._refresh_seconds):
-                return
+        due = time.monotonic() + self._refresh_seconds
+        while not self._closed.wait(min(RETRY_SECONDS, self._refresh_seconds)):
             try:
-                self.refresh()
+                if time.monotonic() >= due or self._snapshot.items is NO_ITEMS:
+                    self.refresh()
+                    due = time.monotonic() + self._refresh_seconds
+                elif self._behind:
+                    self._push_the_unpushed()
             except Exception:  # a thread that ends silently would serve old titles for ever
                 logger.exception("refresh failed")
 
@@ -386,6 +388,7 @@ class Recommender:
         try:
             self._push(userid)
         except ServiceUnavailable:
+            self._behind = True
             return new, False
         return new, True
 
@@ -408,6 +411,7 @@ class Recommender:
                 waiting = self._callers.redis.unpushed()
             for userid in waiting:
                 self._push(userid)
+            self._behind = False
         except ServiceUnavailable as error:
             logger.warning("events wait for Feast: %s", error)
 

@@ -1,5 +1,6 @@
 """Feast's feature server over HTTP."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -19,6 +20,7 @@ PRESENT = "PRESENT"
 ENTITIES_AT_A_TIME = 500
 FAULTS = (urllib3.exceptions.HTTPError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
 BULK_TIMEOUT = 30.0
+PUSH_TIMEOUT = 2.0  # Feast takes its time over the first one, and nobody waits for a list meanwhile
 
 
 class FeastCaller:
@@ -32,11 +34,11 @@ class FeastCaller:
             settings.feast_host, settings.feast_port, maxsize=connections, retries=False
         )
 
-    def _post(self, path: str, content: dict[str, Any], timeout: float) -> Any:
+    def _post(self, path: str, content: dict[str, Any], timeout: float) -> bytes:
         answer = self._pool.request("POST", path, json=content, timeout=timeout)
         if answer.status != HTTPStatus.OK:
             raise ValueError(f"status {answer.status}: {answer.data[:200]!r}")
-        return answer.json()
+        return answer.data
 
     def features(
         self, entity: Entity, ids: Sequence[int], timeout: float | None = None
@@ -55,7 +57,7 @@ class FeastCaller:
         names = [f"{FEAST_VIEWS[entity]}:{column}" for column in columns]
         request = {"features": names, "entities": {JOIN_KEYS[entity]: list(map(int, ids))}}
         try:
-            content = self._post("/get-online-features", request, timeout or self._timeout)
+            content = json.loads(self._post("/get-online-features", request, timeout or self._timeout))
             results = dict(zip(content["metadata"]["feature_names"], content["results"], strict=True))
             known = np.array([[s == PRESENT for s in results[name]["statuses"]] for name in columns], bool).T
             values = np.array([[v or 0 for v in results[name]["values"]] for name in columns], np.int64).T
@@ -89,7 +91,7 @@ class FeastCaller:
         row = {JOIN_KEYS["user"]: userid, **values, EVENT_TIMESTAMP: moment}
         push = {"push_source_name": FEAST_USER_PUSH, "df": {name: [value] for name, value in row.items()}}
         try:
-            self._post("/push", push, self._timeout)
+            self._post("/push", push, PUSH_TIMEOUT)
         except FAULTS as error:
             raise ServiceUnavailable("feast", error) from error
 

@@ -233,7 +233,7 @@ def create_app(
         by_user: dict[int, list[Impression]] = defaultdict(list)
         for event in received:
             if event.itemid not in recommender.data.titles:
-                return refusal(400, "itemid", "must be an item of the catalogue", event.itemid)
+                return refusal(404, "itemid", "must be an item of the catalogue", event.itemid)
             by_user[event.userid].append(Impression(event.itemid, event.rating, event.ts))
         recorded = [recommender.record(userid, impressions) for userid, impressions in by_user.items()]
         new = sum(count for count, _ in recorded)

@@ -63,7 +63,9 @@ def openapi_document() -> dict[str, Any]:
             "post": {
                 "summary": "Ratings that have just been given, one or a list",
                 "requestBody": {"required": True, **_json({"anyOf": [_schema(c.Event), many]})},
-                "responses": _answers(c.EventsAnswer, *BAD_BODY, no_redis),
+                "responses": _answers(
+                    c.EventsAnswer, *BAD_BODY, (404, c.ErrorAnswer, "The item is not in the catalogue."), no_redis
+                ),
             }
         },
         "/history": {
