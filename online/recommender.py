@@ -71,8 +71,8 @@ class RecallStore(Protocol):
 class RecallIndex(Protocol):
     """Elasticsearch, or what stands for it."""
 
-    def recall(self, user: UserRecall) -> list[Candidate]:
-        """Candidates, best first."""
+    def recall(self, user: UserRecall, items: int) -> list[Candidate]:
+        """Candidates of a catalogue of so many items, best first."""
 
     def ping(self) -> None:
         """Raises ServiceUnavailable unless it can be used."""
@@ -267,7 +267,6 @@ class Recommender:
             size: at most so many items.
         """
         answer = Recommendation(self._snapshot)
-        features = self._pool.submit(self._ask_feast, userid)  # while recall is under way
         try:
             with answer.stage("redis"), self._breakers.use("redis"):
                 user = answer.user = self._callers.redis.user(userid)
@@ -276,9 +275,11 @@ class Recommender:
         if user is None or not (user.vector or user.terms):
             answer.fallback = COLD_START
             return self._popular(answer, size, user.seen if user else ())
+        # While recall is under way, and not sooner: beside the short call to Redis it would only take its turn.
+        features = self._pool.submit(self._ask_feast, userid)
         try:
             with answer.stage("elasticsearch"), self._breakers.use("elasticsearch"):
-                answer.candidates = self._callers.elasticsearch.recall(user)
+                answer.candidates = self._callers.elasticsearch.recall(user, len(answer.snapshot.data.titles))
         except ServiceUnavailable:
             return self._popular(answer, size, user.seen)
         answer.user_features = self._user_features(answer, features)

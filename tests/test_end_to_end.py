@@ -26,6 +26,7 @@ from offline_to_online.loading import LoadError
 from offline_to_online.recall import item_index
 from offline_to_online.recall.s2_item_to_es import documents
 from offline_to_online.recall.user_recall import users_to_load
+from online.callers import es_caller
 from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
 from services.processes import Recorder
 from tests.conftest import ROOT, Stack, run_module, succeed
@@ -281,7 +282,8 @@ def test_a_document_that_differs_is_named(index: tuple[Any, str, list[item_index
 
 def test_a_graph_of_vectors_is_near_exact_too(served: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a catalogue above EXACT_UP_TO items gets; and its check fails on other vectors than were loaded."""
-    monkeypatch.setattr(item_index, "EXACT_UP_TO", 0)
+    monkeypatch.setattr(item_index, "ES_EXACT_UP_TO", 0)
+    monkeypatch.setattr(es_caller, "ES_EXACT_UP_TO", 0)
     client = elasticsearch_client(Settings(), 30)
     content, users = documents(), list(users_to_load().values())[:50]
     caller = ElasticsearchCaller(Settings(), 30)

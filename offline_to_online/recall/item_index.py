@@ -7,13 +7,12 @@ import numpy.typing as npt
 from elasticsearch import Elasticsearch, helpers
 
 from data_exchange_center.scoring import RECALL_SIZE, recall_scores
-from data_exchange_center.serving_names import ES_ALIAS, ES_GENRES, ES_ITEMID, ES_POPULARITY, ES_VECTOR
+from data_exchange_center.serving_names import ES_ALIAS, ES_EXACT_UP_TO, ES_GENRES, ES_ITEMID, ES_POPULARITY, ES_VECTOR
 from data_exchange_center.vocabularies import GENRES
 from offline_to_online.loading import LoadError
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.types import UserRecall
 
-EXACT_UP_TO = 20_000  # items; see vector_index
 LEAST_OVERLAP = 0.95  # of the approximate top 200 with the exact one, on average
 SCORE_TOLERANCE = 1e-3  # relative; Elasticsearch computes in float32
 
@@ -23,11 +22,11 @@ Document = dict[str, Any]
 def vector_index(items: int) -> dict[str, Any]:
     """How Elasticsearch looks for neighbours. 17 dimensions need no quantisation: scores stay the model's own.
 
-    Up to EXACT_UP_TO items it compares with every vector: at 3,883 that is exact, and faster than a graph. Above, it
+    Up to ES_EXACT_UP_TO items it compares with every vector: at 3,883 that is exact, and faster than a graph. Above, it
     walks a graph, a wide one: inner products favour long vectors, and with Elasticsearch's defaults (m 16, 100) a tenth
     of the true top 200 is missed.
     """
-    return {"type": "flat"} if items <= EXACT_UP_TO else {"type": "hnsw", "m": 32, "ef_construction": 400}
+    return {"type": "flat"} if items <= ES_EXACT_UP_TO else {"type": "hnsw", "m": 32, "ef_construction": 400}
 
 
 def create_index(client: Elasticsearch, name: str, dimensions: int, items: int) -> None:
@@ -100,7 +99,7 @@ def check_nearest(caller: ElasticsearchCaller, name: str, content: list[Document
     ids = np.array([int(document[ES_ITEMID]) for document in content])
     overlaps = []
     for user in users:
-        hits = caller.recall(UserRecall((), user.vector, user.seen), name)
+        hits = caller.recall(UserRecall((), user.vector, user.seen), len(content), name)
         products = vectors @ np.array(user.vector, np.float32)
         scores = recall_scores(np.array([hit.es_score for hit in hits]), *_found_by_vector(len(hits)))
         at = np.searchsorted(ids, [hit.itemid for hit in hits])

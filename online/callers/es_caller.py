@@ -3,14 +3,22 @@
 from typing import Any
 
 from elastic_transport import TransportError
-from elasticsearch import ApiError, Elasticsearch
+from elasticsearch import ApiError, Elasticsearch, OrjsonSerializer
 
 from data_exchange_center.scoring import RECALL_SIZE, TERM_BOOST, VECTOR_BOOST, VECTOR_RECALL_SIZE
-from data_exchange_center.serving_names import ES_ALIAS, ES_GENRES, ES_ITEMID, ES_VECTOR, TERM_QUERY, VECTOR_QUERY
+from data_exchange_center.serving_names import (
+    ES_ALIAS,
+    ES_EXACT_UP_TO,
+    ES_GENRES,
+    ES_ITEMID,
+    ES_VECTOR,
+    TERM_QUERY,
+    VECTOR_QUERY,
+)
 from data_exchange_center.settings import Settings
 from online.callers.types import Candidate, ServiceUnavailable, UserRecall
 
-NUM_CANDIDATES = 1000  # HNSW's search width: near exact, and cheaper than one more round trip
+NUM_CANDIDATES = 1000  # the search width in a graph of vectors, near exact; without a graph it changes nothing
 FAULTS = (ApiError, TransportError, KeyError, TypeError, ValueError, AttributeError, IndexError)
 # Only what is read comes back: a quarter of the time of whole sources.
 FILTER_PATH = f"hits.hits._score,hits.hits.fields.{ES_ITEMID},hits.hits.matched_queries"
@@ -24,13 +32,14 @@ def elasticsearch_client(settings: Settings, timeout: float) -> Elasticsearch:
         request_timeout=timeout,
         max_retries=0,
         retry_on_timeout=False,
+        serializer=OrjsonSerializer(),  # 200 hits in a third of the time
     )
 
 
-def recall_query(user: UserRecall) -> dict[str, Any]:
+def recall_query(user: UserRecall, items: int) -> dict[str, Any]:
     """The body of the search: terms and kNN, both without the items that the user has seen.
 
-    A user without vector gets terms alone, one without terms kNN alone.
+    A user without vector gets terms alone, one without terms kNN alone. `items` is the catalogue's size.
     """
     unseen = {"bool": {"must_not": [{"terms": {ES_ITEMID: [str(item) for item in user.seen]}}]}} if user.seen else None
     body: dict[str, Any] = {
@@ -45,7 +54,7 @@ def recall_query(user: UserRecall) -> dict[str, Any]:
             "field": ES_VECTOR,
             "query_vector": list(user.vector),
             "k": VECTOR_RECALL_SIZE if user.terms else RECALL_SIZE,
-            "num_candidates": NUM_CANDIDATES,
+            "num_candidates": RECALL_SIZE if items <= ES_EXACT_UP_TO else NUM_CANDIDATES,
             "boost": VECTOR_BOOST,
             "_name": VECTOR_QUERY,
         }
@@ -76,14 +85,14 @@ class ElasticsearchCaller:
         """Closes the connections."""
         self._client.close()
 
-    def recall(self, user: UserRecall, index: str = ES_ALIAS) -> list[Candidate]:
-        """At most RECALL_SIZE candidates, best first.
+    def recall(self, user: UserRecall, items: int, index: str = ES_ALIAS) -> list[Candidate]:
+        """At most RECALL_SIZE candidates, best first, of a catalogue of so many items.
 
         Raises:
             ServiceUnavailable: Elasticsearch does not answer in time or answers with an error.
         """
         try:
-            answer = self._client.search(index=index, filter_path=FILTER_PATH, **recall_query(user))
+            answer = self._client.search(index=index, filter_path=FILTER_PATH, **recall_query(user, items))
             hits = answer.body.get("hits", {}).get("hits", [])
             return [
                 Candidate(

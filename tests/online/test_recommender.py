@@ -76,7 +76,7 @@ class Services:
         self._call("redis")
         return self.users.get(userid)
 
-    def recall(self, user: UserRecall) -> list[Candidate]:
+    def recall(self, user: UserRecall, items: int) -> list[Candidate]:
         self._call("elasticsearch")
         return CANDIDATES
 
