@@ -62,8 +62,15 @@ run: install ## everything: install, data, offline, services, load, check, serve
 stop: ## stops what was started, and nothing else
 	@if [ -x $(PY) ]; then $(PY) -m services stop; fi
 
-test: install ## all tests, on real servers too
+test: install .chromium ## all tests, on real servers too
 	$(PY) -m pytest
+
+# The page is tested in a real browser: installed where this may be done without asking, else left out by its tests.
+.PHONY: .chromium
+.chromium:
+	@if ! command -v chromium google-chrome >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get install -y -qq chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || true; \
+	fi
 
 lint: install ## ruff and mypy
 	$(PY) -m ruff check .

@@ -159,7 +159,7 @@ def serve(settings: Settings) -> None:
         if not recorder.running(WEB) or time.monotonic() - began > READY_SECONDS:
             raise ServiceError(f"the web server does not answer. The end of {recorder.log(WEB)}:\n{recorder.tail(WEB)}")
         time.sleep(0.2)
-    print(f"{address}/recommend?userid=1 answers; log in {recorder.log(WEB)}")
+    print(f"the page: {address}  (log in {recorder.log(WEB)})")
 
 
 def stop(settings: Settings) -> None:

@@ -34,6 +34,7 @@ def _query(model: type[BaseModel]) -> list[Described]:
 
 
 BAD = (400, c.ErrorAnswer, "A parameter is missing, unknown or out of its range.")
+TOO_LONG = {"414": {"description": "The query is longer than 8,190 bytes."}}
 BAD_BODY = (
     BAD,
     (413, c.ErrorAnswer, "The body is too large."),
@@ -51,7 +52,7 @@ def openapi_document() -> dict[str, Any]:
             "get": {
                 "summary": top,
                 "parameters": _query(c.RecommendRequest),
-                "responses": _answers(c.RecommendAnswer, BAD),
+                "responses": {**_answers(c.RecommendAnswer, BAD), **TOO_LONG},
             },
             "post": {
                 "summary": top,
@@ -72,7 +73,7 @@ def openapi_document() -> dict[str, Any]:
             "get": {
                 "summary": "The user's latest impressions",
                 "parameters": _query(c.HistoryRequest),
-                "responses": _answers(c.HistoryAnswer, BAD, no_redis),
+                "responses": {**_answers(c.HistoryAnswer, BAD, no_redis), **TOO_LONG},
             }
         },
         "/users": {"get": {"summary": "Some known users", "responses": _answers(c.UsersAnswer)}},

@@ -40,6 +40,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "worker_class": "gthread",
             "graceful_timeout": GRACEFUL_SECONDS,
             "keepalive": 30,
+            "limit_request_line": 8190,  # bytes; a longer one is a 414 of gunicorn's own
             "control_socket_disable": True,
             "proc_name": "recsys_pipeline",
             "child_exit": forget_worker,
