@@ -40,7 +40,8 @@ COLD_START = "cold_start"
 FAILURES = 3
 RETRY_SECONDS = 1.0
 FEAST_SECONDS = 0.35  # that a request waits for Feast at most, once everything before it is done
-ITEMS_AT_A_TIME = 100  # item features in one request of the background refresh
+# Item features in one request, and seconds to the next: at once while there are none, else without holding up anyone.
+FIRST_READING, REFRESH = (500, 0.0), (25, 0.02)
 
 Values = npt.NDArray[np.int64]
 Known = npt.NDArray[np.bool_]
@@ -84,7 +85,7 @@ class FeatureStore(Protocol):
     def features(self, entity: Entity, ids: Sequence[int]) -> tuple[Values, Known]:
         """Values [n, columns] and whether each is known [n]."""
 
-    def all_features(self, entity: Entity, ids: Sequence[int], at_a_time: int) -> tuple[Values, Known]:
+    def all_features(self, entity: Entity, ids: Sequence[int]) -> tuple[Values, Known]:
         """The same for any number."""
 
     def push_user(self, userid: int, values: Mapping[str, int], moment_ns: int) -> None:
@@ -239,7 +240,8 @@ class Recommender:
             if state != self._state:
                 data, self._state = self._load(), state
             with self._breakers.use("feast"):
-                items = ItemFeatures.read(self._callers.feast, list(data.titles), ITEMS_AT_A_TIME)
+                pace = FIRST_READING if items is NO_ITEMS else REFRESH
+                items = ItemFeatures.read(self._callers.feast, list(data.titles), *pace)
         except (ArtefactError, ServiceUnavailable) as error:
             logger.warning("not refreshed: %s", error)
         self._snapshot = Snapshot(data, items)

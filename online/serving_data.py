@@ -1,5 +1,6 @@
 """What the server takes from the artefacts and keeps: titles, popular items, and the items' features from Feast."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,7 +21,7 @@ Values = npt.NDArray[np.int64]
 class ItemStore(Protocol):
     """Feast, or what stands for it."""
 
-    def all_features(self, entity: Entity, ids: Sequence[int], at_a_time: int) -> tuple[Values, npt.NDArray[np.bool_]]:
+    def all_features(self, entity: Entity, ids: Sequence[int]) -> tuple[Values, npt.NDArray[np.bool_]]:
         """Values [n, columns] and whether each is known [n]."""
 
 
@@ -81,15 +82,17 @@ class ItemFeatures:
     values: Values
 
     @classmethod
-    def read(cls, store: ItemStore, itemids: Sequence[int], at_a_time: int) -> "ItemFeatures":
-        """All of them, `at_a_time` in one request, so that users' requests get their turn between.
+    def read(cls, store: ItemStore, itemids: Sequence[int], at_a_time: int, pause: float) -> "ItemFeatures":
+        """All of them, `at_a_time` in one request, `pause` seconds apart: users' requests get their turn between.
 
         Raises:
             ServiceUnavailable: the store does not answer.
         """
-        ids = np.array(sorted(itemids), np.int64)
-        values, _ = store.all_features("item", ids.tolist(), at_a_time)
-        return cls(ids, values)
+        ids, parts = sorted(itemids), [NO_ITEMS.values]
+        for start in range(0, len(ids), at_a_time):
+            parts.append(store.all_features("item", ids[start : start + at_a_time])[0])
+            time.sleep(pause)
+        return cls(np.array(ids, np.int64), np.concatenate(parts))
 
     def of(self, itemids: Values) -> Values:
         """[n, 19] features; those of an unknown item are zeros."""

@@ -67,11 +67,12 @@ class FeastCaller:
             raise ServiceUnavailable("feast", error) from error
         return values, np.all(known, axis=1)
 
-    def all_features(
-        self, entity: Entity, ids: Sequence[int], at_a_time: int = ENTITIES_AT_A_TIME
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def all_features(self, entity: Entity, ids: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """As `features`, for any number of entities, in several requests that may each take BULK_TIMEOUT."""
-        parts = [self.features(entity, ids[at : at + at_a_time], BULK_TIMEOUT) for at in range(0, len(ids), at_a_time)]
+        parts = [
+            self.features(entity, ids[at : at + ENTITIES_AT_A_TIME], BULK_TIMEOUT)
+            for at in range(0, len(ids), ENTITIES_AT_A_TIME)
+        ]
         if not parts:
             return np.zeros((0, len(entity_columns(entity))), np.int64), np.zeros(0, bool)
         return np.concatenate([values for values, _ in parts]), np.concatenate([known for _, known in parts])

@@ -84,8 +84,7 @@ class Services:
         self._call("feast")
         return np.ones((len(ids), len(entity_columns(entity))), np.int64), np.ones(len(ids), bool)
 
-    def all_features(self, entity: Entity, ids: Sequence[int], at_a_time: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.features(entity, ids)
+    all_features = features
 
     def score(self, sparse: np.ndarray, dense: np.ndarray) -> tuple[np.ndarray, ServedModel]:
         self._call("triton")
