@@ -54,9 +54,9 @@ def send(settings: Settings, content: bytes) -> bytes:
 
 def memory(settings: Settings) -> int:
     """Bytes of the web server and its workers."""
-    process = recorder_of(settings).running(WEB)
-    assert process is not None, "start the server with `make serve`"
-    return sum(member.memory_info().rss for member in (process, *process.children(recursive=True)))
+    family = recorder_of(settings).family(WEB)
+    assert family, "start the server with `make serve`"
+    return sum(member.memory_info().rss for member in family)
 
 
 def from_the_contract(settings: Settings, count: int) -> int:

@@ -28,9 +28,9 @@ def kill_in_turn(settings: Settings, began: float, log: list[dict[str, object]])
     recorder = recorder_of(settings)
     for turn, name in enumerate(STARTS):
         time.sleep(max(0.0, began + SECONDS * (turn + 0.1) / len(STARTS) - time.monotonic()))
-        process = recorder.running(name)
-        assert process is not None, f"{name} was not started by `make services`"
-        for member in (process, *process.children(recursive=True)):
+        family = recorder.family(name)
+        assert family, f"{name} was not started by `make services`"
+        for member in family:
             member.kill()
         killed = time.monotonic()
         subprocess.run([sys.executable, "-m", "services", "start"], cwd=ROOT, check=True, capture_output=True)

@@ -72,8 +72,7 @@ def processor_seconds(settings: Settings) -> dict[str, float]:
     """What each server has used so far."""
     recorder, used = recorder_of(settings), defaultdict[str, float](float)
     for name in recorder.names():
-        process = recorder.running(name)
-        for member in [process, *process.children(recursive=True)] if process else []:
+        for member in recorder.family(name):
             times = member.cpu_times()
             used["web" if name == WEB else name] += times.user + times.system
     used["clients"] = sum(psutil.Process().cpu_times()[:2])

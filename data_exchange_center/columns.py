@@ -18,6 +18,7 @@ ITEMS = "items"
 POSITIVES = "positives"
 EVENT_TIMESTAMP = "event_timestamp"
 
+LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0
 POSITIVE_ABOVE = 3
 
 

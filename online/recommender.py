@@ -20,7 +20,7 @@ import pybreaker
 
 from data_exchange_center.assembler import UNKNOWN_USER, USER_COLUMNS, assemble
 from data_exchange_center.catalogue import ArtefactError
-from data_exchange_center.features import SPARSE_COLUMNS, Entity
+from data_exchange_center.features import Entity
 from data_exchange_center.scoring import final_scores, recall_scores
 from online.callers.types import (
     Candidate,
@@ -285,13 +285,13 @@ class Recommender:
         except ServiceUnavailable:
             return self._popular(answer, size, user.seen)
         answer.user_features = self._user_features(answer, features)
-        return self._rank(answer, size)
+        return self._rank(answer, answer.user_features, size)
 
     def _ask_feast(self, userid: int) -> Values:
         """[40] the user's features; zeros for an unknown user."""
         with self._breakers.use("feast"):
             values, known = self._callers.feast.features("user", [userid])
-            sizes = dict(zip(SPARSE_COLUMNS, self._snapshot.data.sizes, strict=True))
+            sizes = self._snapshot.data.sizes
             for name, value in zip(USER_COLUMNS, values[0].tolist(), strict=True):
                 if not 0 <= value < sizes.get(name, 256):
                     raise ServiceUnavailable("feast", f"{name} of user {userid} is {value}")
@@ -307,7 +307,7 @@ class Recommender:
         except ServiceUnavailable:
             return UNKNOWN_USER
 
-    def _rank(self, answer: Recommendation, size: int) -> Recommendation:
+    def _rank(self, answer: Recommendation, user: Values, size: int) -> Recommendation:
         candidates, snapshot = answer.candidates, answer.snapshot
         ids = np.array([c.itemid for c in candidates], np.int64)
         recall = recall_scores(
@@ -319,10 +319,10 @@ class Recommender:
             answer.degraded.append("feast")
         logits: npt.NDArray[np.float32] | None = None
         scores = recall
-        if candidates and answer.user_features is not None:
+        if candidates:
             try:
                 with answer.stage("triton"), self._breakers.use("triton"):
-                    logits, model = self._callers.triton.score(*assemble(answer.user_features, snapshot.items.of(ids)))
+                    logits, model = self._callers.triton.score(*assemble(user, snapshot.items.of(ids)))
             except ServiceUnavailable:
                 pass
             else:

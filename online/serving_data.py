@@ -1,7 +1,7 @@
 """What the server takes from the artefacts and keeps: titles, popular items, and the items' features from Feast."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,13 +33,16 @@ class Title:
     genres: tuple[str, ...]
 
 
+NO_TITLE = Title("", ())
+
+
 @dataclass(frozen=True)
 class ServingData:
     """What the server takes from the artefacts."""
 
     dataset: str
     feature_hash: str
-    sizes: tuple[int, ...]  # of the vocabulary of each sparse feature
+    sizes: Mapping[str, int]  # of the vocabulary of each sparse feature, by name
     users: tuple[int, ...]  # known ids, for the page to choose from
     titles: dict[int, Title]
     popular: tuple[tuple[int, float], ...]  # (itemid, share of the most popular item's positives), most first
@@ -62,7 +65,7 @@ class ServingData:
         return cls(
             dataset=dataset["dataset"],
             feature_hash=feature_hash(COLUMNS, sizes, dataset["id_digest"]),
-            sizes=tuple(sizes.values()),
+            sizes=sizes,
             users=tuple(user for user, index in known if index),
             titles={itemid: Title(title, tuple(genres)) for itemid, title, genres in names},
             popular=tuple(zip(popular[ITEMID].to_pylist(), (p / most for p in positives), strict=True)),

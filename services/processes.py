@@ -69,19 +69,23 @@ class Recorder:
         except (FileNotFoundError, psutil.NoSuchProcess):
             return None
 
+    def family(self, name: str) -> list[psutil.Process]:
+        """The recorded process, if it is alive, and before its descendants."""
+        process = self.running(name)
+        return [process, *process.children(recursive=True)] if process else []
+
     def stop(self, name: str) -> bool:
         """Ends the recorded process and its children; True when there was one."""
-        process = self.running(name)
-        if process:
-            family = [process, *process.children(recursive=True)]
+        family = self.family(name)
+        if family:
             # The parent ends its children in its own order; what is left after that is killed.
-            process.terminate()
+            family[0].terminate()
             _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
             for left in alive:
                 left.kill()
             psutil.wait_procs(alive, timeout=5)
         self._record(name).unlink(missing_ok=True)
-        return process is not None
+        return bool(family)
 
     def names(self) -> list[str]:
         """Names of all recorded processes."""

@@ -10,11 +10,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from offline.preprocess.synthetic import Scale, generate
 
+CHECK = "offline_to_online.rank.s3_check_offline_and_online"
 ROOT = Path(__file__).resolve().parent.parent
 PORTS = (
     "REDIS_PORT",
@@ -99,6 +102,13 @@ class Stack:
     url: str
     artefacts: Path
 
+    def recommend(self, userid: int, **parameters: int) -> dict[str, Any]:
+        """The answer of /recommend; fails the test unless it is a 200."""
+        answer = requests.get(f"{self.url}/recommend", {"userid": userid, **parameters}, timeout=5)
+        assert answer.status_code == 200, answer.text
+        content: dict[str, Any] = answer.json()
+        return content
+
 
 @pytest.fixture(scope="session")
 def stack(offline: Offline) -> Iterator[Stack]:
@@ -127,3 +137,11 @@ def stack(offline: Offline) -> Iterator[Stack]:
         for name, port in ports.items():
             with socket.socket() as probe:
                 assert probe.connect_ex(("127.0.0.1", int(port))) != 0, f"something still listens on {name} {port}"
+
+
+@pytest.fixture
+def served(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """The stack, with this process's settings pointing at it."""
+    for name, value in stack.env.items():
+        monkeypatch.setenv(name, value)
+    return stack

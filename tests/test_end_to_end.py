@@ -29,24 +29,7 @@ from offline_to_online.recall.user_recall import users_to_load
 from online.callers import es_caller
 from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
 from services.processes import Recorder
-from tests.conftest import ROOT, Stack, run_module, succeed
-
-CHECK = "offline_to_online.rank.s3_check_offline_and_online"
-
-
-@pytest.fixture
-def served(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    """The stack, with this process's settings pointing at it."""
-    for name, value in stack.env.items():
-        monkeypatch.setenv(name, value)
-    return stack
-
-
-def ask(stack: Stack, userid: int, **parameters: int) -> dict[str, Any]:
-    answer = requests.get(f"{stack.url}/recommend", {"userid": userid, **parameters}, timeout=5)
-    assert answer.status_code == 200, answer.text
-    content: dict[str, Any] = answer.json()
-    return content
+from tests.conftest import CHECK, ROOT, Stack, run_module, succeed
 
 
 def some_users(count: int) -> list[int]:
@@ -60,7 +43,7 @@ def test_users_get_fifty_unseen_items_in_order(served: Stack) -> None:
     weight = catalogue.load_json(catalogue.BLEND)["weight"]
     lists = []
     for user in some_users(30):
-        answer = ask(served, user)
+        answer = served.recommend(user)
         items = answer["items"]
         assert len(items) == 50 and "degraded" not in answer and "fallback" not in answer
         assert (answer["userid"], answer["dataset"]) == (user, "hundred-thousand") and answer["model_version"]
@@ -82,7 +65,7 @@ def test_candidates_are_those_of_the_exact_search(served: Stack) -> None:
     vectors = catalogue.load_array(catalogue.ITEM_VECTORS)[items["item_index"].to_numpy()]
     ids = items["itemid"].to_numpy()
     for user in some_users(10):
-        answer = ask(served, user, size=200)
+        answer = served.recommend(user, size=200)
         assert len(answer["items"]) == 200
         products = dict(zip(ids.tolist(), (vectors @ np.float32(users[user].vector)).tolist(), strict=True))
         by_vector = [item for item in answer["items"] if "vector" in item["recalled_by"]]
@@ -99,14 +82,14 @@ def test_candidates_are_those_of_the_exact_search(served: Stack) -> None:
 
 def test_unknown_users_get_popular_items(served: Stack) -> None:
     popular = catalogue.load_table(catalogue.POPULAR_ITEMS)["itemid"].to_pylist()
-    answer = ask(served, 987_654_321, size=7)
+    answer = served.recommend(987_654_321, size=7)
     assert answer["fallback"] == "cold_start" and [item["itemid"] for item in answer["items"]] == popular[:7]
 
 
 def test_post_and_bad_input(served: Stack) -> None:
     user = some_users(1)[0]
     by_post = requests.post(f"{served.url}/recommend", json={"userid": user, "size": 3}, timeout=5).json()
-    assert by_post == ask(served, user, size=3)
+    assert by_post == served.recommend(user, size=3)
     for query, field in (("", "userid"), ("?userid=-1", "userid"), ("?userid=1&size=0", "size")):
         answer = requests.get(f"{served.url}/recommend{query}", timeout=5)
         assert answer.status_code == 400 and answer.json()["error"]["field"] == field
@@ -115,7 +98,7 @@ def test_post_and_bad_input(served: Stack) -> None:
 def test_the_client_prints_a_table(served: Stack) -> None:
     user = some_users(1)[0]
     printed = succeed("online.main.s2_client", "--userid", str(user), "--size", "5", **served.env)
-    answer = ask(served, user, size=5)
+    answer = served.recommend(user, size=5)
     assert all(item["title"] in printed for item in answer["items"]) and "hundred-thousand" in printed
     refused = run_module("online.main.s2_client", "--userid", "x", **served.env)
     assert refused.returncode == 1 and refused.stderr.startswith("error: userid")
@@ -224,7 +207,7 @@ def test_a_swapped_column_fails_the_check(served: Stack, tmp_path: Path) -> None
 @pytest.mark.parametrize("loader", LOADERS)
 def test_each_loader_runs_as_a_script_from_its_own_folder(loader: str, served: Stack) -> None:
     """While the server goes on answering: a new index and a new model version are used without a restart."""
-    before = ask(served, some_users(1)[0])
+    before = served.recommend(some_users(1)[0])
     folder, name = loader.replace(".", "/").rsplit("/", 1)
     done = subprocess.run(
         [sys.executable, f"{name}.py"],
@@ -235,7 +218,7 @@ def test_each_loader_runs_as_a_script_from_its_own_folder(loader: str, served: S
         check=False,
     )
     assert done.returncode == 0 and "hundred-thousand" in done.stdout, done.stdout + done.stderr
-    after = ask(served, some_users(1)[0])
+    after = served.recommend(some_users(1)[0])
     assert [item["itemid"] for item in after["items"]] == [item["itemid"] for item in before["items"]]
     grown = int(after["model_version"]) - int(before["model_version"])
     assert grown == (1 if loader.endswith("triton") else 0)
@@ -307,21 +290,20 @@ def test_a_graph_of_vectors_is_near_exact_too(served: Stack, monkeypatch: pytest
 def test_a_killed_server_is_left_out_and_used_again(service: str, served: Stack) -> None:
     """The list stays useful, the answer says what is missing; once the server is back, it is used without a restart."""
     user = some_users(1)[0]
-    before = ask(served, user)
+    before = served.recommend(user)
     recorder = Recorder(Path(served.env["RUN_DIR"]))
-    process = recorder.running(service)
-    assert process is not None
-    family = [process, *process.children(recursive=True)]
+    family = recorder.family(service)
+    assert family
     for member in family:
         member.kill()
-    answer = ask(served, user)
+    answer = served.recommend(user)
     assert answer["degraded"] == [service] and len(answer["items"]) == 50
     if service != "redis":  # whose filter is gone with it
         seen = dict(zip(*catalogue.load_table(catalogue.USER_FILTER).to_pydict().values(), strict=True))[user]
         assert not {item["itemid"] for item in answer["items"]} & set(seen)
     succeed("services", "start", **served.env)
     deadline = time.monotonic() + 30
-    while "degraded" in (after := ask(served, user)) and time.monotonic() < deadline:
+    while "degraded" in (after := served.recommend(user)) and time.monotonic() < deadline:
         time.sleep(0.3)
     assert "degraded" not in after
     assert [item["itemid"] for item in after["items"]] == [item["itemid"] for item in before["items"]]

@@ -24,17 +24,13 @@ from data_exchange_center.settings import Settings
 from offline_to_online.__main__ import LOADERS
 from online.main.app import create_app
 from services.processes import Recorder
-from tests.conftest import ROOT, Stack, free_ports, succeed
+from tests.conftest import CHECK, ROOT, Stack, free_ports, succeed
 
-CHECK = "offline_to_online.rank.s3_check_offline_and_online"
 SERVICES = ("redis", "elasticsearch", "feast", "triton")
 PORT_OF = {"redis": "REDIS_PORT", "elasticsearch": "ES_PORT", "feast": "FEAST_PORT", "triton": "TRITON_GRPC_PORT"}
 
 
-@pytest.fixture(autouse=True)
-def settings_of_the_stack(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in stack.env.items():
-        monkeypatch.setenv(name, value)
+pytestmark = pytest.mark.usefixtures("served")
 
 
 def users() -> list[int]:
@@ -42,18 +38,11 @@ def users() -> list[int]:
     return found
 
 
-def recommend(stack: Stack, userid: int, **parameters: Any) -> dict[str, Any]:
-    answer = requests.get(f"{stack.url}/recommend", {"userid": userid, **parameters}, timeout=5)
-    assert answer.status_code == 200, answer.text
-    content: dict[str, Any] = answer.json()
-    return content
-
-
 def wait_until_whole(stack: Stack, userid: int) -> None:
     """Both workers have had their turn to find a returned service."""
     deadline, whole = time.monotonic() + 30, 0
     while whole < 10 and time.monotonic() < deadline:
-        whole = 0 if "degraded" in recommend(stack, userid) else whole + 1
+        whole = 0 if "degraded" in stack.recommend(userid) else whole + 1
         time.sleep(0.1)
     assert whole == 10
 
@@ -63,12 +52,12 @@ def wait_until_whole(stack: Stack, userid: int) -> None:
 
 def test_an_event_changes_the_next_answer_and_the_check_holds(stack: Stack) -> None:
     userid = users()[17]
-    before = recommend(stack, userid, explain=1)
+    before = stack.recommend(userid, explain=1)
     items = [item["itemid"] for item in before["items"][:3]]
     events = [{"userid": userid, "itemid": item, "rating": 5, "ts": 2_000_000_000} for item in items]
     assert requests.post(f"{stack.url}/events", json=events, timeout=5).json() == {"accepted": 3, "duplicates": 0}
     acknowledged = time.perf_counter()
-    after = recommend(stack, userid, explain=1)
+    after = stack.recommend(userid, explain=1)
     assert time.perf_counter() - acknowledged < 1
     assert not {item["itemid"] for item in after["items"]} & set(items)
     assert after["explain"]["user_features"] != before["explain"]["user_features"]
@@ -81,7 +70,7 @@ def test_an_event_changes_the_next_answer_and_the_check_holds(stack: Stack) -> N
     for item in before["items"][:6]:
         answer = requests.post(f"{stack.url}/events", json={**stranger, "itemid": item["itemid"]}, timeout=5)
         assert answer.json()["accepted"] == 1
-    known = recommend(stack, stranger["userid"], explain=1)
+    known = stack.recommend(stranger["userid"], explain=1)
     assert known["explain"]["terms"] and "fallback" not in known and known["explain"]["seen"] == 6
 
     printed = succeed(CHECK, **stack.env)
@@ -90,13 +79,13 @@ def test_an_event_changes_the_next_answer_and_the_check_holds(stack: Stack) -> N
 
 def test_a_load_says_again_what_the_artefacts_say(stack: Stack) -> None:
     userid = users()[18]
-    before = recommend(stack, userid)
+    before = stack.recommend(userid)
     event = {"userid": userid, "itemid": before["items"][0]["itemid"], "rating": 1, "ts": 2_000_000_000}
     requests.post(f"{stack.url}/events", json=event, timeout=5).raise_for_status()
     for loader in (LOADERS[0], LOADERS[2]):
         succeed(loader, **stack.env)
     succeed(CHECK, **stack.env)
-    assert recommend(stack, userid)["items"] == before["items"]
+    assert stack.recommend(userid)["items"] == before["items"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +115,7 @@ def test_metrics_add_up_over_the_workers(stack: Stack) -> None:
 
     before = counted()
     for userid in users()[:40]:  # new connections, so that both workers get some
-        recommend(stack, userid)
+        stack.recommend(userid)
     assert counted() - before == 40 and counted() - before == 40
 
 
@@ -140,7 +129,7 @@ def test_a_request_id_comes_back_and_stands_in_the_log(stack: Stack) -> None:
 
 
 def test_ranks_and_times_are_explained(stack: Stack) -> None:
-    answer = recommend(stack, users()[3], explain=1, size=200)
+    answer = stack.recommend(users()[3], explain=1, size=200)
     assert set(answer["explain"]["milliseconds"]) == {"redis", "elasticsearch", "feast", "triton"}
     assert len(answer["explain"]["user_features"]) == 40
     assert sorted(item["ranks"]["recall"] for item in answer["items"]) == list(range(1, 201))
@@ -156,15 +145,14 @@ def test_ranks_and_times_are_explained(stack: Stack) -> None:
 def test_a_stalled_service_costs_less_than_a_second(service: str, stack: Stack) -> None:
     """Stopped by SIGSTOP it still takes connections and never answers; then it goes on."""
     userid = users()[5]
-    process = Recorder(Path(stack.env["RUN_DIR"])).running(service)
-    assert process is not None
-    family = [process, *process.children(recursive=True)]
+    family = Recorder(Path(stack.env["RUN_DIR"])).family(service)
+    assert family
     for member in family:
         member.suspend()
     try:
         for _ in range(12):
             began = time.perf_counter()
-            answer = recommend(stack, userid)
+            answer = stack.recommend(userid)
             assert time.perf_counter() - began < 1
             assert service in answer["degraded"] and len(answer["items"]) == 50
         ready = requests.get(f"{stack.url}/ready", timeout=5)
@@ -254,9 +242,8 @@ def test_new_models_and_indices_are_used_without_a_failed_request(stack: Stack) 
 
 def test_stopping_lets_requests_under_way_finish(stack: Stack) -> None:
     """Requests are held up by a stalled Elasticsearch while the server gets its SIGTERM."""
-    elasticsearch = Recorder(Path(stack.env["RUN_DIR"])).running("elasticsearch")
-    assert elasticsearch is not None
-    family = [elasticsearch, *elasticsearch.children(recursive=True)]
+    family = Recorder(Path(stack.env["RUN_DIR"])).family("elasticsearch")
+    assert family
     (port,) = free_ports(1)
     answers: list[int] = []
     with tempfile.TemporaryDirectory() as run_dir:

@@ -26,7 +26,19 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from tqdm import tqdm
 
-from data_exchange_center.columns import AGE, GENDER, GENRES, ITEMID, OCCUPATION, RATING, TIMESTAMP, TITLE, USERID
+from data_exchange_center.columns import (
+    AGE,
+    GENDER,
+    GENRES,
+    HIGHEST_RATING,
+    ITEMID,
+    LOWEST_RATING,
+    OCCUPATION,
+    RATING,
+    TIMESTAMP,
+    TITLE,
+    USERID,
+)
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from offline.preprocess.synthetic import generate
@@ -37,7 +49,6 @@ RATINGS_FILE, USERS_FILE, MOVIES_FILE = "ratings.dat", "users.dat", "movies.dat"
 FILES = (RATINGS_FILE, USERS_FILE, MOVIES_FILE)
 ML_1M_URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 ML_1M_MD5 = "c4d9eecfca2ab87c1945afe126590906"
-LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0
 
 
 class DataError(Exception):

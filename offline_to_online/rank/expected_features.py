@@ -22,7 +22,7 @@ Events = Mapping[int, tuple[Impression, ...]]
 
 
 def expected_features(entity: Entity, events: Events) -> pa.Table:
-    """The id and the features of each user or item, int64.
+    """The id and the features of each user or item, by id, int64.
 
     Args:
         entity: which.
@@ -35,11 +35,13 @@ def expected_features(entity: Entity, events: Events) -> pa.Table:
     features = {name: table[name].to_numpy().astype(np.int64) for name in names}
     if entity == "user" and events:
         new = np.setdiff1d(list(events), features[USERID])
+        by_id = np.argsort(np.r_[features[USERID], new])
         features = {
-            name: np.r_[column, new if name == USERID else np.zeros_like(new)] for name, column in features.items()
+            name: np.r_[column, new if name == USERID else np.zeros_like(new)][by_id]
+            for name, column in features.items()
         }
         users = np.array(sorted(events), np.int64)
-        rows = np.argsort(features[USERID])[np.searchsorted(np.sort(features[USERID]), users)]
+        rows = np.searchsorted(features[USERID], users)
         for name, counts in zip(HISTORY_COUNTS, _counts_after(users, events).T, strict=True):
             features[name][rows] = counts
     return pa.table(features)

@@ -92,8 +92,6 @@ def differences_by_kind(settings: Settings) -> Iterator[tuple[str, list[Differen
 
     impressions = catalogue.load_table(catalogue.OFFLINE_IMPRESSIONS, [USERID, ITEMID])
     pairs = pairs_to_score(impressions[USERID].to_numpy(), impressions[ITEMID].to_numpy(), ids[0], ids[1])
-    by_id = [np.argsort(of, kind="stable") for of in ids]  # users that only events know stand at the end
-    ids, offline, online = ([part[at] for part, at in zip(x, by_id, strict=True)] for x in (ids, offline, online))
     yield (
         f"the scores of {len(pairs[0]):,} pairs of all users and items",
         score_differences(model, triton, (offline[0], offline[1]), (online[0], online[1]), (ids[0], ids[1]), pairs),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple
 
 import pydantic
 import redis
@@ -32,7 +33,7 @@ FAULTS = (redis.RedisError, ValueError, TypeError, AttributeError)  # Validation
 
 def impressions_json(impressions: Iterable[Impression]) -> str:
     """As stored under REDIS_RECENT."""
-    return json.dumps([[i.itemid, i.rating, i.timestamp] for i in impressions])
+    return json.dumps([astuple(impression) for impression in impressions])
 
 
 def read_impressions(stored: bytes) -> tuple[Impression, ...]:
@@ -152,7 +153,7 @@ class RedisCaller:
                 values = (json.dumps(after.terms), json.dumps(after.seen), impressions_json(after.recent))
                 pipe.mset(dict(zip(keys, values, strict=True)))
                 for event in after.events[len(before.events) :]:
-                    pipe.rpush(log, json.dumps([event.itemid, event.rating, event.timestamp]))
+                    pipe.rpush(log, json.dumps(astuple(event)))
                 pipe.sadd(REDIS_UNPUSHED, userid)
             return after
 

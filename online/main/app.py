@@ -25,7 +25,7 @@ from online.main import contract as c
 from online.main import metrics
 from online.main.openapi import openapi_document
 from online.recommender import Callers, Recommendation, Recommender
-from online.serving_data import ServingData
+from online.serving_data import NO_TITLE, ServingData
 
 MOST_BODY_BYTES = 16 * 1024
 USERS_TO_CHOOSE_FROM = 200
@@ -112,11 +112,11 @@ def answer_of(userid: int, found: Recommendation, explain: bool) -> c.RecommendA
     ranks = ranks_of(found.candidates) if explain else {}
     items = []
     for item in found.items:
-        title = titles.get(item.itemid)
+        title = titles.get(item.itemid, NO_TITLE)
         line = c.Item(
             itemid=item.itemid,
-            title=title.title if title else "",
-            genres=list(title.genres) if title else [],
+            title=title.title,
+            genres=list(title.genres),
             score=item.score,
             recall_score=item.recall_score,
             logit=item.logit,
@@ -247,15 +247,10 @@ def create_app(
     @app.get("/history")
     def history() -> flask.Response:
         userid, titles = query_of(c.HistoryRequest).userid, recommender.data.titles
+        rated = [(i, titles.get(i.itemid, NO_TITLE)) for i in recommender.history(userid)]
         items = [
-            c.Rated(
-                itemid=i.itemid,
-                title=titles[i.itemid].title if i.itemid in titles else "",
-                genres=list(titles[i.itemid].genres) if i.itemid in titles else [],
-                rating=i.rating,
-                ts=i.timestamp,
-            )
-            for i in recommender.history(userid)
+            c.Rated(itemid=i.itemid, title=title.title, genres=list(title.genres), rating=i.rating, ts=i.timestamp)
+            for i, title in rated
         ]
         return as_json(c.HistoryAnswer(userid=userid, items=items))
 

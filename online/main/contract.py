@@ -4,11 +4,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from data_exchange_center.columns import HIGHEST_RATING, LOWEST_RATING
 from data_exchange_center.scoring import RECALL_SIZE
 from data_exchange_center.serving_names import LARGEST_ID
 
 DEFAULT_ITEMS = 50
-LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0
 LAST_SECOND = 253_402_300_799  # of the year 9999
 MOST_EVENTS = 100
 

@@ -9,7 +9,7 @@ from data_exchange_center.settings import Settings
 from offline.__main__ import STAGES
 from offline_to_online.__main__ import LOADERS
 from services.native import ELASTICSEARCH_VERSION
-from tests.conftest import ROOT
+from tests.conftest import CHECK, ROOT
 
 READMES = {name: (ROOT / name).read_text("utf-8") for name in ("readme_en.md", "readme.md")}
 ALL_STAGES = {
@@ -17,7 +17,7 @@ ALL_STAGES = {
     for name in (
         *STAGES,
         *LOADERS,
-        "offline_to_online.rank.s3_check_offline_and_online",
+        CHECK,
         "online.main.s1_server",
         "online.main.s2_client",
     )

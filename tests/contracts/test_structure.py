@@ -13,9 +13,8 @@ import pytest
 from data_exchange_center import catalogue
 from offline.__main__ import STAGES, sources_of
 from offline_to_online.__main__ import LOADERS
-from tests.conftest import ROOT, Offline
+from tests.conftest import CHECK, ROOT, Offline
 
-CHECK = "offline_to_online.rank.s3_check_offline_and_online"
 ONLINE = ("online.main.s1_server", "online.main.s2_client")
 ALL_STAGES = (*STAGES, *LOADERS, CHECK, *ONLINE)
 WORLDS = ("data_exchange_center", "offline", "offline_to_online", "online", "services")

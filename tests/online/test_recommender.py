@@ -15,7 +15,7 @@ from online.serving_data import ServingData, Title
 DATA = ServingData(
     dataset="five items",
     feature_hash="h",
-    sizes=(2,) * len(SPARSE_COLUMNS),
+    sizes=dict.fromkeys(SPARSE_COLUMNS, 2),
     users=(1,),
     titles={item: Title(f"Item {item}", ("Drama",)) for item in range(1, 6)},
     popular=((5, 1.0), (4, 0.8), (3, 0.6), (2, 0.4), (1, 0.2)),
