@@ -151,13 +151,26 @@ TERM_RECALL_METRICS = Artefact(
 USER_VECTORS = Artefact(
     "offline/recall/user_vectors.npy",
     _VECTOR_RECALL,
-    "[users + 1, dim] by user_index: inner product with an item vector = FM score up to a per-user constant.",
+    "[users + 1, dim] by user_index: inner product with an item vector = FM score up to a per-user constant. Served: "
+    "fitted to all offline rows.",
     dtype="float32",
 )
 ITEM_VECTORS = Artefact(
     "offline/recall/item_vectors.npy",
     _VECTOR_RECALL,
     "[items + 1, dim] by item_index; the last dimension is the item's bias.",
+    dtype="float32",
+)
+MEASURED_USER_VECTORS = Artefact(
+    "offline/recall/measured_user_vectors.npy",
+    _VECTOR_RECALL,
+    "As user_vectors, fitted to the training rows: those whose figures on test are reported.",
+    dtype="float32",
+)
+MEASURED_ITEM_VECTORS = Artefact(
+    "offline/recall/measured_item_vectors.npy",
+    _VECTOR_RECALL,
+    "As item_vectors, fitted to the training rows.",
     dtype="float32",
 )
 VALID_USER_VECTORS = Artefact(
@@ -199,14 +212,21 @@ ITEM_FEATURES = Artefact(
 FEATURE_META = Artefact(
     "offline/rank/features.json", _FEATURES, "The features' order, vocabulary sizes and the hash of both."
 )
-DEEPFM_MODEL = Artefact("offline/rank/deepfm.pt", _TRAIN, "State dict of DeepFM.")
+DEEPFM_MODEL = Artefact(
+    "offline/rank/deepfm.pt", _TRAIN, "State dict of the served DeepFM, fitted to all offline rows."
+)
+MEASURED_DEEPFM_MODEL = Artefact(
+    "offline/rank/measured_deepfm.pt",
+    _TRAIN,
+    "The same, fitted to the training rows: the one whose figures on test are reported.",
+)
 DEEPFM_META = Artefact(
     "offline/rank/deepfm.json", _TRAIN, "What the state dict needs: features, sizes, layers, the features' hash."
 )
 MODEL_METRICS = Artefact(
     "offline/rank/model_metrics.json",
     _TRAIN,
-    "AUC and log loss on test of DeepFM, FM, logistic regression, popularity.",
+    "AUC, log loss and calibration on test of DeepFM, FM, logistic regression, popularity, with intervals.",
 )
 BLEND = Artefact(
     "offline/rank/blend.json",

@@ -6,7 +6,7 @@ RATING = "rating"
 TIMESTAMP = "timestamp"
 LABEL = "label"  # 1 when rating > POSITIVE_ABOVE, else 0
 SPLIT = "split"  # see Split
-USER_INDEX = "user_index"  # position of the userid in the vocabulary of the training rows, 0 = unknown
+USER_INDEX = "user_index"  # position of the userid in the vocabulary of the offline rows, 0 = unknown
 ITEM_INDEX = "item_index"  # the same for the itemid
 GENDER = "gender"
 AGE = "age"

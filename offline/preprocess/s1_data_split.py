@@ -81,9 +81,10 @@ def main() -> None:
     userid, itemid, rating = userid[order], raw[ITEMID].to_numpy()[order], raw[RATING].to_numpy()[order]
     online, split = split_rows(userid)
 
-    # The vocabularies hold what the model can learn: the ids of the training rows.
+    # The vocabularies hold what the served model can learn: the ids of the offline rows. The models that are measured
+    # on `test` see fewer; an id that no row to fit holds counts as unknown there (zeros).
     training = ~online & (split != Split.TEST)
-    user_ids, item_ids = np.unique(userid[training]), np.unique(itemid[training])
+    user_ids, item_ids = np.unique(userid[~online]), np.unique(itemid[~online])
     impressions = pa.table(
         {
             USERID: userid,

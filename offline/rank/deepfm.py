@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from data_exchange_center.features import DENSE, SPARSE
 
-DeepInputs = Literal["dense", "dense+side", "dense+all"]
+DeepInputs = Literal["dense", "dense+side", "dense+all"]  # of the MLP
 FLAG_SIZE = 2
 
 
@@ -46,6 +46,13 @@ class FieldGroup(nn.Module):
             self.table[:, -1] = 0
             self.flag_rows[:, -1] = 0
 
+    @torch.no_grad()
+    def forget_absent(self, sparse: Tensor) -> None:
+        """Zeros the rows of ids that occur nowhere in `sparse` [n, features]: unfitted, they count as unknown."""
+        present = torch.zeros(len(self.table), dtype=torch.bool)
+        present[(sparse[:, self.looked_up] + self.offsets).flatten()] = True
+        self.table[~present] = 0
+
     def forward(self, sparse: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Interactions of one batch.
 
@@ -68,14 +75,16 @@ class FieldGroup(nn.Module):
 
 
 class DeepFM(nn.Module):
-    """logit = bias + linear terms + FM within each group of equal width + MLP.
+    """logit = scale × (bias + linear terms + FM within each group of equal width + MLP) + shift.
 
     Source: Guo et al., "DeepFM", IJCAI 2017. Here the MLP sees the dense features, and as much of the embeddings as
-    `deep_inputs` says: none, those of the side features, or all.
+    `deep_inputs` says: none, those of the side features, or all. Scale and shift are 1 and 0 until `calibrate`.
     """
 
     mean: Tensor
     std: Tensor
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, sizes: Mapping[str, int], hidden: tuple[int, ...], deep_inputs: DeepInputs) -> None:
         """Makes the layers.
@@ -102,6 +111,8 @@ class DeepFM(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
         self.register_buffer("mean", torch.zeros(len(DENSE)))
         self.register_buffer("std", torch.ones(len(DENSE)))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("shift", torch.zeros(()))
         width = len(DENSE) + sum(int(dim) * len(by_width[int(dim)]) for dim in self.deep_groups)
         layers: list[nn.Module] = []
         for out in hidden:
@@ -116,8 +127,19 @@ class DeepFM(nn.Module):
         self.mean.copy_(dense.mean(0))
         self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))  # a constant column becomes 0
 
+    def forget_absent(self, sparse: Tensor) -> None:
+        """See FieldGroup.forget_absent."""
+        for group in self.groups.values():
+            assert isinstance(group, FieldGroup)
+            group.forget_absent(sparse)
+
+    def calibrate(self, scale: float, shift: float) -> None:
+        """Makes the sigmoid of the logit a probability that can be believed; it orders as before."""
+        self.scale.fill_(scale)
+        self.shift.fill_(shift)
+
     def logits_and_norms(self, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
-        """[n] logits, and [n] squared norms of the embedding rows used, for the L2 penalty."""
+        """[n] logits before calibration, and [n] squared norms of the embedding rows used, for the L2 penalty."""
         deep = [(dense - self.mean) / self.std]
         logit, norms = self.bias, self.bias.new_zeros(())
         for dim, group in self.groups.items():
@@ -139,7 +161,7 @@ class DeepFM(nn.Module):
             [n, 1] logits.
         """
         logits, _ = self.logits_and_norms(sparse_features, dense_features)
-        return logits.unsqueeze(1)
+        return (logits * self.scale + self.shift).unsqueeze(1)
 
 
 def deepfm_from(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> DeepFM:

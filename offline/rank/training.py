@@ -8,16 +8,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from data_exchange_center.columns import LABEL
 from data_exchange_center.features import DENSE_COLUMNS, SPARSE_COLUMNS
-from offline.fitting import BestEpoch, batch_size, training_device
-from offline.metrics import auc
+from offline.fitting import BestEpoch, Schedule, batch_size, run_epochs, training_device
 from offline.rank.deepfm import DeepFM, DeepInputs
 
 SCORING_BATCH = 65_536
-EMBEDDING_LEARNING_RATE = 0.01
+EMBEDDING_LEARNING_RATE = 0.005
 MLP_LEARNING_RATE = 0.003
 HIDDEN = (64, 32)
 
@@ -38,7 +36,8 @@ class Rows:
         """The columns of the training frame, in the declared order."""
         sparse = np.stack([frame[name].to_numpy().astype(np.int32) for name in SPARSE_COLUMNS], axis=1)
         dense = np.stack([frame[name].to_numpy() for name in DENSE_COLUMNS], axis=1)
-        return cls(torch.from_numpy(sparse), torch.from_numpy(dense), frame[LABEL].to_numpy())
+        labels = frame[LABEL].to_numpy().copy()  # Arrow's own memory is read-only, which torch warns of
+        return cls(torch.from_numpy(sparse), torch.from_numpy(dense), labels)
 
     def select(self, rows: npt.NDArray[np.bool_]) -> "Rows":
         """Those rows."""
@@ -55,17 +54,16 @@ class Settings:
 
 
 def fit(
-    train: Rows, settings: Settings, sizes: dict[str, int], seed: int, epochs: int, valid: Rows | None = None
+    rows: Rows, settings: Settings, sizes: dict[str, int], schedule: Schedule[DeepFM], seed: int
 ) -> tuple[DeepFM, BestEpoch]:
     """Minimises the log loss with an L2 penalty on the embedding rows of the batch.
 
     Args:
-        train: rows to fit; the standardisation layer takes its statistics from them.
+        rows: to fit; the standardisation layer takes its statistics from them.
         settings: penalty and what the MLP sees.
         sizes: of the vocabularies.
+        schedule: when to stop.
         seed: of the weights and of the rows' order.
-        epochs: at most so many; exactly so many without `valid`.
-        valid: rows whose AUC ends the training.
 
     Returns:
         The model of the best epoch, on the CPU and ready to score, and that epoch.
@@ -73,31 +71,28 @@ def fit(
     device = training_device()
     torch.manual_seed(seed)
     model = DeepFM(sizes, HIDDEN, settings.deep_inputs)
-    model.standardise_by(train.dense)
+    model.standardise_by(rows.dense)
+    model.forget_absent(rows.sparse)
     model.to(device)
-    sparse, dense = train.sparse.to(device), train.dense.to(device)
-    labels = torch.from_numpy(train.labels).float().to(device)
+    sparse, dense = rows.sparse.to(device), rows.dense.to(device)
+    labels = torch.from_numpy(rows.labels).float().to(device)
+    size = batch_size(len(labels))
     mlp = list(model.mlp.parameters())
     others = [p for name, p in model.named_parameters() if not name.startswith("mlp.")]
     optimizer = torch.optim.Adam(
         [{"params": others, "lr": EMBEDDING_LEARNING_RATE}, {"params": mlp, "lr": MLP_LEARNING_RATE}], fused=True
     )
-    best = BestEpoch()
-    name = f"DeepFM, {settings.deep_inputs}, L2 {settings.l2:g}"
-    with tqdm(range(epochs), desc=name, unit="epoch", leave=False, disable=None) as bar:
-        for epoch in bar:
-            model.train()
-            for rows in torch.randperm(len(labels)).to(device).split(batch_size(len(labels))):
-                logits, norms = model.logits_and_norms(sparse[rows].long(), dense[rows].float())
-                loss = functional.binary_cross_entropy_with_logits(logits, labels[rows]) + settings.l2 * norms.mean()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            figure = auc(valid.labels, score(model, valid)) if valid else float(epoch)
-            bar.set_postfix(valid=f"{figure:.4f}")
-            if best.stop_after(figure, model):
-                break
-    model.load_state_dict(best.state)
+
+    def steps(optimizer: torch.optim.Optimizer) -> None:
+        for batch in torch.randperm(len(labels)).to(device).split(size):
+            logits, norms = model.logits_and_norms(sparse[batch].long(), dense[batch].float())
+            loss = functional.binary_cross_entropy_with_logits(logits, labels[batch]) + settings.l2 * norms.mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    name = f"DeepFM, {settings.deep_inputs}, L2 {settings.l2:.3g}"
+    best = run_epochs(model, optimizer, steps, -(-len(labels) // size), schedule, name)
     return model.cpu().eval(), best
 
 

@@ -1,6 +1,5 @@
 """Fits the factorization machine to either objective, and measures what it recalls."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,16 +8,15 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
-from offline.fitting import BestEpoch, batch_size, training_device
+from offline.fitting import BestEpoch, Schedule, Steps, batch_size, run_epochs, training_device
 from offline.recall.factorization_machine import FactorizationMachine, full_softmax_loss, sampled_softmax_loss
 
 DIM = 16
 RATED_LEARNING_RATE = 0.01
 RETRIEVAL_USERS = 256  # users a step of the full softmax
 RETRIEVAL_PAIRS = 4096  # positives a step of the sampled softmax, and items drawn for it
-RETRIEVAL_LEARNING_RATE = 0.02
+RETRIEVAL_LEARNING_RATE = 0.03
 FULL_SOFTMAX_ITEMS = 20_000  # up to here the whole catalogue fits into every step
 USERS_AT_A_TIME = 1024
 
@@ -52,18 +50,19 @@ class Pairs:
         return matrix
 
 
-Evaluate = Callable[[FactorizationMachine], float]
+def new_model(fit: Pairs, seed: int) -> FactorizationMachine:
+    """A model to fit; ids that no row of `fit` holds are all zeros, as the unknown one is, and stay so."""
+    torch.manual_seed(seed)
+    model = FactorizationMachine(fit.user_count, fit.item_count, DIM)
+    with torch.no_grad():
+        for table, ids in ((model.users, fit.users), (model.items, fit.items)):
+            table.weight[torch.from_numpy(np.bincount(ids, minlength=len(table.weight)) == 0)] = 0
+    return model.to(training_device())
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """When to stop: by `evaluate` on valid, or after the epochs that it chose."""
-
-    epochs: int
-    evaluate: Evaluate | None = None
-
-
-def fit_rated(fit: Pairs, l2: float, schedule: Schedule, seed: int) -> tuple[FactorizationMachine, BestEpoch]:
+def fit_rated(
+    fit: Pairs, l2: float, schedule: Schedule[FactorizationMachine], seed: int
+) -> tuple[FactorizationMachine, BestEpoch]:
     """Log loss on the rated rows.
 
     Args:
@@ -75,46 +74,43 @@ def fit_rated(fit: Pairs, l2: float, schedule: Schedule, seed: int) -> tuple[Fac
     Returns:
         The model of the best epoch, and that epoch.
     """
-    device = training_device()
-    torch.manual_seed(seed)
-    model = FactorizationMachine(fit.user_count, fit.item_count, DIM).to(device)
+    model = new_model(fit, seed)
+    device = model.bias.device
     columns = [torch.from_numpy(column).to(device) for column in (fit.users, fit.items)]
     labels = torch.from_numpy(fit.labels).float().to(device)
+    size = batch_size(len(labels))
 
     def steps(optimizer: torch.optim.Optimizer) -> None:
-        for rows in torch.randperm(len(labels)).to(device).split(batch_size(len(labels))):
+        for rows in torch.randperm(len(labels)).to(device).split(size):
             logits, norms = model(columns[0][rows], columns[1][rows])
             loss = functional.binary_cross_entropy_with_logits(logits, labels[rows]) + l2 * norms.mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
-    return model, _epochs(model, RATED_LEARNING_RATE, steps, schedule, f"FM rated, L2 {l2:g}")
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATED_LEARNING_RATE, fused=True)
+    return model, run_epochs(model, optimizer, steps, -(-len(labels) // size), schedule, f"FM rated, L2 {l2:.3g}")
 
 
-def fit_retrieval(fit: Pairs, l2: float, schedule: Schedule, seed: int) -> tuple[FactorizationMachine, BestEpoch]:
+def fit_retrieval(
+    fit: Pairs, l2: float, schedule: Schedule[FactorizationMachine], seed: int
+) -> tuple[FactorizationMachine, BestEpoch]:
     """Softmax of each user's positives over the catalogue: arguments and result as in `fit_rated`."""
-    device = training_device()
-    torch.manual_seed(seed)
-    model = FactorizationMachine(fit.user_count, fit.item_count, DIM).to(device)
     positives = fit.positives()
+    # A user without a positive is in no step: zeros recommend by the items' biases, random factors by chance.
+    model = new_model(positives, seed)
     frequency = np.bincount(positives.items, minlength=fit.item_count).astype(np.float64)
     with torch.no_grad():  # the softmax of popularity is where training begins
         model.items.weight[1:, -1] = torch.log(torch.from_numpy((frequency[1:] + 1) / (frequency.sum() + 1)))
-        # A user without a positive is in no step: zeros recommend by the items' biases, random factors by chance.
-        without = np.bincount(positives.users, minlength=fit.user_count) == 0
-        model.users.weight[torch.from_numpy(without)] = 0
     full = fit.item_count <= FULL_SOFTMAX_ITEMS
-    steps = (
+    steps, count = (
         _full_softmax_steps(model, positives, l2) if full else _sampled_softmax_steps(model, positives, frequency, l2)
     )
-    return model, _epochs(model, RETRIEVAL_LEARNING_RATE, steps, schedule, f"FM retrieval, L2 {l2:g}")
+    optimizer = torch.optim.Adam(model.parameters(), lr=RETRIEVAL_LEARNING_RATE, fused=True)
+    return model, run_epochs(model, optimizer, steps, count, schedule, f"FM retrieval, L2 {l2:.3g}")
 
 
-Steps = Callable[[torch.optim.Optimizer], None]
-
-
-def _full_softmax_steps(model: FactorizationMachine, positives: Pairs, l2: float) -> Steps:
+def _full_softmax_steps(model: FactorizationMachine, positives: Pairs, l2: float) -> tuple[Steps, int]:
     # All positives of one user share its row of scores over the catalogue, so an epoch costs users × items, not
     # positives × items.
     matrix = positives.matrix()
@@ -132,12 +128,12 @@ def _full_softmax_steps(model: FactorizationMachine, positives: Pairs, l2: float
             loss.backward()
             optimizer.step()
 
-    return steps
+    return steps, -(-len(active) // RETRIEVAL_USERS)
 
 
 def _sampled_softmax_steps(
     model: FactorizationMachine, positives: Pairs, frequency: npt.NDArray[np.float64], l2: float
-) -> Steps:
+) -> tuple[Steps, int]:
     device = model.bias.device
     users, items = (torch.from_numpy(column).to(device) for column in (positives.users, positives.items))
     drawn_by = frequency**0.75
@@ -157,28 +153,12 @@ def _sampled_softmax_steps(
             loss.backward()
             optimizer.step()
 
-    return steps
+    return steps, -(-len(users) // RETRIEVAL_PAIRS)
 
 
 def _with_ones(rows: Tensor) -> Tensor:
     """User rows with their bias, which no softmax over items sees, replaced by the 1 that meets the items' bias."""
     return torch.cat([rows[:, :-1], rows.new_ones(len(rows), 1)], 1)
-
-
-def _epochs(model: FactorizationMachine, rate: float, steps: Steps, schedule: Schedule, name: str) -> BestEpoch:
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
-    best = BestEpoch()
-    with tqdm(range(schedule.epochs), desc=name, unit="epoch", leave=False, disable=None) as bar:
-        for epoch in bar:
-            model.train()
-            steps(optimizer)
-            # Without a figure to go by, the last of the epochs asked for is the best.
-            figure = schedule.evaluate(model) if schedule.evaluate else float(epoch)
-            bar.set_postfix(valid=f"{figure:.4f}")
-            if best.stop_after(figure, model):
-                break
-    model.load_state_dict(best.state)
-    return best
 
 
 def score_pairs(user_vectors: Floats, item_vectors: Floats, pairs: Pairs) -> Floats:

@@ -7,68 +7,65 @@ user chose to rate; it has never seen an item that nobody chose, and recalls les
 (the user's positives against the whole catalogue) is what finding candidates means. The second is exported.
 
 Every setting is chosen on `valid`; the chosen model is then fitted again with the valid rows, for as many epochs, and
-`test` is read once.
+`test` is read once. What is exported is fitted once more, to all offline rows: a served model should know what its
+users did last. What that is worth is measured on the online rows (make evaluate).
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from optuna.distributions import FloatDistribution
 
 from data_exchange_center import catalogue
 from data_exchange_center.columns import ITEM_INDEX, ITEMID, LABEL, SPLIT, USER_INDEX, USERID, Split
 from data_exchange_center.stage import run_stage
-from offline.fitting import BestEpoch, state_on_cpu
-from offline.metrics import auc
+from offline.fitting import BestEpoch, Schedule, state_on_cpu
+from offline.metrics import Bootstrap, auc, interval
 from offline.recall.factorization_machine import FactorizationMachine
 from offline.recall.fm_training import (
     Floats,
     Pairs,
-    Schedule,
     fit_rated,
     fit_retrieval,
     pair_logits,
     recall_at,
     score_pairs,
 )
+from offline.search import Found, Params, search
 
 READS = (catalogue.DATASET, catalogue.OFFLINE_IMPRESSIONS)
 WRITES = (
     catalogue.FM_MODEL,
     catalogue.USER_VECTORS,
     catalogue.ITEM_VECTORS,
+    catalogue.MEASURED_USER_VECTORS,
+    catalogue.MEASURED_ITEM_VECTORS,
     catalogue.VALID_USER_VECTORS,
     catalogue.VALID_ITEM_VECTORS,
     catalogue.VECTOR_RECALL_METRICS,
 )
 
-# Penalties tried first; as long as the best lies at an edge, the search goes on beyond it in steps of 2.
-L2_TRIED_FIRST = (0.02, 0.04)
-MOST_TRIED = 8
-MOST_EPOCHS = 40
+L2 = FloatDistribution(0.008, 0.12, log=True)
+L2_TRIED_FIRST: tuple[Params, ...] = ({"l2": 0.02}, {"l2": 0.04})
+TRIALS = 4
+PATIENCE = {"rated": 2, "retrieval": 4}  # epochs; recall is the noisier figure
+MOST_EPOCHS = 60
 KS = (50, 200)
 VALID_USERS = 2048  # drawn for the figure that each epoch of `retrieval` is judged by
 
-Fit = Callable[[Pairs, float, Schedule, int], tuple[FactorizationMachine, BestEpoch]]
+Fit = Callable[[Pairs, float, Schedule[FactorizationMachine], int], tuple[FactorizationMachine, BestEpoch]]
 
 
-def choose_l2(
-    fit: Fit, train: Pairs, evaluate: Callable[[FactorizationMachine], float], seed: int
-) -> tuple[float, FactorizationMachine, BestEpoch, list[dict[str, Any]]]:
-    """The penalty with the best figure on valid, its model and epoch, and the table of all that were tried."""
-    fitted = {l2: fit(train, l2, Schedule(MOST_EPOCHS, evaluate), seed) for l2 in L2_TRIED_FIRST}
-    while len(fitted) < MOST_TRIED:
-        best = max(fitted, key=lambda l2: fitted[l2][1].value)
-        beyond = {max(fitted): best * 2, min(fitted): best / 2}.get(best)
-        if beyond is None:
-            break
-        fitted[beyond] = fit(train, beyond, Schedule(MOST_EPOCHS, evaluate), seed)
-    best = max(fitted, key=lambda l2: fitted[l2][1].value)
-    tried = [
-        {"l2": l2, "valid": epoch.value, "epochs": epoch.epochs, "curve": epoch.curve}
-        for l2, (_, epoch) in sorted(fitted.items())
-    ]
-    return best, *fitted[best], tried
+def choose(
+    objective: str, fit: Fit, train: Pairs, evaluate: Callable[[FactorizationMachine], float], seed: int
+) -> Found[FactorizationMachine]:
+    """The penalty with the best figure on valid, its model and epochs, and the table of all that were tried."""
+
+    def fit_with(params: Params, report: Callable[[int, float], None]) -> tuple[FactorizationMachine, BestEpoch]:
+        return fit(train, params["l2"], Schedule(MOST_EPOCHS, evaluate, PATIENCE[objective], report), seed)
+
+    return search(fit_with, {"l2": L2}, L2_TRIED_FIRST, TRIALS, seed)
 
 
 def popularity_vectors(fit: Pairs) -> tuple[Floats, Floats]:
@@ -103,40 +100,49 @@ def main() -> None:
     def valid_auc(model: FactorizationMachine) -> float:
         return auc(valid.labels, pair_logits(model, valid))
 
-    rated_l2, _, rated_best, rated_tried = choose_l2(fit_rated, train, valid_auc, seed)
-    l2, valid_model, retrieval_best, retrieval_tried = choose_l2(fit_retrieval, train, valid_recall, seed)
-    rated, _ = fit_rated(training, rated_l2, Schedule(rated_best.epochs), seed)
-    retrieval, _ = fit_retrieval(training, l2, Schedule(retrieval_best.epochs), seed)
+    rated = choose("rated", fit_rated, train, valid_auc, seed)
+    retrieval = choose("retrieval", fit_retrieval, train, valid_recall, seed)
+    rated_model, _ = fit_rated(training, rated.params["l2"], Schedule(rated.best.epochs), seed)
+    measured, served = (
+        fit_retrieval(part, retrieval.params["l2"], Schedule(retrieval.best.epochs), seed)[0]
+        for part in (training, rows)
+    )
 
     popularity = popularity_vectors(training)
-    metrics = {
+    bootstrap = Bootstrap(test.users, seed)
+
+    def on_test(logits: Floats) -> dict[str, Any]:
+        drawn = bootstrap.aucs(test.labels, logits)
+        return {"test_auc": auc(test.labels, logits), "test_auc_interval": interval(drawn)}
+
+    metrics: dict[str, Any] = {
         "dataset": dataset["dataset"],
         "seed": seed,
         "rows": {"train": len(train.users), "valid": len(valid.users), "test": len(test.users)},
         "rated": {
-            "l2": rated_l2,
-            "valid_auc": rated_best.value,
-            "test_auc": auc(test.labels, pair_logits(rated, test)),
-            **recalls(rated.vectors(), training, test),
-            "tried": rated_tried,
+            **rated.params,
+            "epochs": rated.best.epochs,
+            "valid_auc": rated.best.value,
+            **on_test(pair_logits(rated_model, test)),
+            **recalls(rated_model.vectors(), training, test),
+            "tried": rated.tried,
         },
         "retrieval": {
-            "l2": l2,
-            "valid_recall@50": retrieval_best.value,
-            "test_auc": auc(test.labels, pair_logits(retrieval, test)),
-            **recalls(retrieval.vectors(), training, test),
-            "tried": retrieval_tried,
+            **retrieval.params,
+            "epochs": retrieval.best.epochs,
+            "valid_recall@50": retrieval.best.value,
+            **on_test(pair_logits(measured, test)),
+            **recalls(measured.vectors(), training, test),
+            "tried": retrieval.tried,
         },
-        "popularity": {
-            "test_auc": auc(test.labels, score_pairs(*popularity, test)),
-            **recalls(popularity, training, test),
-        },
+        "popularity": {**on_test(score_pairs(*popularity, test)), **recalls(popularity, training, test)},
     }
     with catalogue.writing(WRITES) as out:
-        out.state(catalogue.FM_MODEL, state_on_cpu(rated))
+        out.state(catalogue.FM_MODEL, state_on_cpu(rated_model))
         for model, (users_file, items_file) in (
-            (retrieval, (catalogue.USER_VECTORS, catalogue.ITEM_VECTORS)),
-            (valid_model, (catalogue.VALID_USER_VECTORS, catalogue.VALID_ITEM_VECTORS)),
+            (served, (catalogue.USER_VECTORS, catalogue.ITEM_VECTORS)),
+            (measured, (catalogue.MEASURED_USER_VECTORS, catalogue.MEASURED_ITEM_VECTORS)),
+            (retrieval.model, (catalogue.VALID_USER_VECTORS, catalogue.VALID_ITEM_VECTORS)),
         ):
             user_vectors, item_vectors = model.vectors()
             out.array(users_file, user_vectors)
@@ -144,7 +150,7 @@ def main() -> None:
         out.json(catalogue.VECTOR_RECALL_METRICS, metrics)
     print(f"data set {dataset['dataset']}, on test:")
     for name in ("popularity", "rated", "retrieval"):
-        m: Any = metrics[name]
+        m = metrics[name]
         print(f"  {name:<10} AUC {m['test_auc']:.4f}  Recall@50 {m['recall@50']:.4f}  Recall@200 {m['recall@200']:.4f}")
 
 

@@ -83,3 +83,23 @@ def test_standardisation_is_a_layer() -> None:
     again = deepfm_from(model.settings, model.state_dict())
     sparse, counts = rows(5)
     assert torch.equal(again(sparse, counts), model(sparse, counts))
+
+
+def test_calibration_is_a_layer_that_keeps_the_order() -> None:
+    model = a_model("dense")
+    sparse, dense = rows(20)
+    before = model(sparse, dense)
+    model.calibrate(1.5, -0.25)
+    np.testing.assert_allclose(model(sparse, dense).detach(), before.detach() * 1.5 - 0.25, rtol=1e-5)
+    again = deepfm_from(model.settings, model.state_dict())
+    assert torch.equal(again(sparse, dense), model(sparse, dense))
+
+
+def test_ids_without_a_row_to_fit_are_unknown() -> None:
+    model = a_model("dense")
+    sparse, dense = rows(5)
+    model.forget_absent(sparse)
+    sparse[:, 0] = next(index for index in range(1, 40) if index not in sparse[:, 0])
+    unknown = sparse.clone()
+    unknown[:, 0] = 0
+    assert torch.equal(model(sparse, dense), model(unknown, dense))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from offline.fitting import Schedule
 from offline.recall.factorization_machine import FactorizationMachine, full_softmax_loss, sampled_softmax_loss
-from offline.recall.fm_training import Pairs, Schedule, fit_retrieval, pair_logits, recall_at
-from offline.recall.s2_vector_recall import choose_l2, popularity_vectors
+from offline.recall.fm_training import Pairs, fit_rated, fit_retrieval, pair_logits, recall_at
+from offline.recall.s2_vector_recall import popularity_vectors
 
 
 def a_model(users: int = 7, items: int = 9) -> FactorizationMachine:
@@ -94,16 +95,13 @@ def test_retrieval_recalls_more_than_popularity(full_softmax_items: int, monkeyp
     assert best.value > 1.5 * popular and best.value > 0.5
 
 
-def test_the_search_goes_on_beyond_an_edge() -> None:
-    """A fit whose best penalty is 0.32 must be found from two that end at 0.04."""
-    train = Pairs(np.array([1]), np.array([1]), np.array([1], np.uint8), 2, 2)
-    seen = []
-
-    def fit(_: Pairs, l2: float, schedule: Schedule, seed: int):  # type: ignore[no-untyped-def]
-        from offline.fitting import BestEpoch
-
-        seen.append(l2)
-        return a_model(2, 2), BestEpoch(value=-abs(np.log(l2 / 0.32)))
-
-    best, *_ = choose_l2(fit, train, lambda m: 0.0, 0)
-    assert best == pytest.approx(0.32) and max(seen) == pytest.approx(0.64)
+@pytest.mark.parametrize("fit", [fit_rated, fit_retrieval])
+def test_ids_without_a_row_to_fit_are_unknown(fit) -> None:  # type: ignore[no-untyped-def]
+    """Their factors are zeros: an id of the vocabulary that only later rows hold must not score by chance."""
+    pairs = Pairs(np.array([1, 1, 2]), np.array([1, 2, 2]), np.array([1, 0, 1], np.uint8), 4, 4)
+    model, _ = fit(pairs, 0.01, Schedule(2), 0)
+    assert not model.users.weight[3].any() and model.users.weight[1].any()
+    if fit is fit_rated:  # in a softmax over the catalogue every item takes part
+        assert not model.items.weight[3].any()
+    else:
+        assert model.items.weight[3, -1] < model.items.weight[1:3, -1].min()

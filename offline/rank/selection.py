@@ -1,0 +1,55 @@
+"""Chooses DeepFM's penalty and what its MLP sees by AUC on `valid`, and calibrates what was chosen."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from sklearn.linear_model import LogisticRegression
+
+from offline.fitting import BestEpoch, Schedule
+from offline.metrics import auc
+from offline.rank.deepfm import DeepFM, DeepInputs
+from offline.rank.training import Rows, Settings, fit, score
+from offline.search import Found, Params, search
+
+DEEP_INPUTS: tuple[DeepInputs, ...] = ("dense+side", "dense", "dense+all")  # the first is tried first
+# DeepFM's penalty is near the FM's: most of what it restrains are the same two ids.
+L2_OF_FM = FloatDistribution(0.5, 1.25, log=True)
+L2_OF_FM_TRIED_FIRST = 0.75
+TRIALS = 4
+MARGIN = 0.004  # of AUC, see offline.search
+MOST_EPOCHS = 30
+
+
+def settings_of(params: Params, fm_l2: float) -> Settings:
+    """The settings that the search's parameters stand for."""
+    return Settings(l2=params["l2_of_fm"] * fm_l2, deep_inputs=params["deep_inputs"])
+
+
+def choose(train: Rows, valid: Rows, sizes: dict[str, int], fm_l2: float, seed: int) -> Found[DeepFM]:
+    """The settings with the best AUC on valid, their model and epochs, and the table of all that were tried."""
+
+    def fit_with(params: Params, report: Callable[[int, float], None]) -> tuple[DeepFM, BestEpoch]:
+        schedule = Schedule[DeepFM](MOST_EPOCHS, lambda model: auc(valid.labels, score(model, valid)), report=report)
+        return fit(train, settings_of(params, fm_l2), sizes, schedule, seed)
+
+    space = {"deep_inputs": CategoricalDistribution(DEEP_INPUTS), "l2_of_fm": L2_OF_FM}
+    first = [{"deep_inputs": inputs, "l2_of_fm": L2_OF_FM_TRIED_FIRST} for inputs in DEEP_INPUTS]
+    return search(fit_with, space, first, TRIALS, seed, MARGIN)
+
+
+def platt_scaling(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.uint8]) -> tuple[float, float]:
+    """The scale and shift after which the logits are those of the labels' probability.
+
+    Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999. `valid` is later than what was fitted, so
+    the shift also takes up how the share of positives drifts.
+
+    Args:
+        logits: [n] of rows that the model was not fitted to.
+        labels: [n].
+    """
+    if len(np.unique(labels)) < 2:
+        return 1.0, 0.0
+    fitted = LogisticRegression(C=np.inf).fit(logits[:, None].astype(np.float64), labels)
+    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
