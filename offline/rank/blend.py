@@ -1,5 +1,7 @@
 """The weight of DeepFM's logit in the final score, chosen on `valid` for the whole funnel."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -11,12 +13,13 @@ from data_exchange_center.columns import ITEM_INDEX, LABEL, SPLIT, USER_INDEX, S
 from data_exchange_center.features import GENRE_FLAGS, HISTORY_COUNTS
 from data_exchange_center.genre_history import liked_genres, window_counts
 from data_exchange_center.scoring import final_scores
+from offline.metrics import Bootstrap, interval
 from offline.rank.deepfm import DeepFM
 from offline.rank.funnel import ndcg, recall_candidates
 from offline.rank.training import Rows, score
 
-WEIGHTS_TRIED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
-USERS = 2048
+WEIGHTS_TRIED = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+USERS = 8192
 K = 50
 NDCG = f"ndcg@{K}"
 
@@ -29,8 +32,10 @@ def choose_blend(
     vectors: tuple[Floats, Floats],
     model: DeepFM,
     seed: int,
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     """NDCG@50 on valid for each weight tried, over the whole funnel as it stood after the train rows.
+
+    With the interval of its gain over the recall score alone (weight 0): whether the ranking model has a say.
 
     Args:
         frame: catalogue entry TRAINING_FRAME; its user_index rises.
@@ -82,5 +87,9 @@ def choose_blend(
                 axis=1,
             )
         )
-    means = np.concatenate(gains).mean(axis=0) if gains else np.zeros(len(WEIGHTS_TRIED))
-    return [{"weight": w, NDCG: float(m)} for w, m in zip(WEIGHTS_TRIED, means, strict=True)]
+    of_users = np.concatenate(gains) if gains else np.zeros((1, len(WEIGHTS_TRIED)))
+    bootstrap = Bootstrap(np.arange(len(of_users)), seed)
+    return [
+        {"weight": w, NDCG: float(ndcgs.mean()), "gain_interval": interval(bootstrap.means(ndcgs - of_users[:, 0]))}
+        for w, ndcgs in zip(WEIGHTS_TRIED, of_users.T, strict=True)
+    ]

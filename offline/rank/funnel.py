@@ -21,6 +21,15 @@ class Candidates:
     present: Bools
 
 
+def smallest(keys: Floats, k: int) -> Ints:
+    """[rows, k] places of the k smallest keys of each row, in order."""
+    if k >= keys.shape[1]:
+        return np.argsort(keys, axis=1, kind="stable")
+    first = np.argpartition(keys, k, axis=1)[:, :k]
+    order = np.argsort(np.take_along_axis(keys, first, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(first, order, axis=1)
+
+
 def recall_candidates(
     user_vectors: Floats,
     item_vectors: Floats,
@@ -38,7 +47,7 @@ def recall_candidates(
         popularity_rank: [items] 0 for the most popular: the order in which Elasticsearch returns hits that tie.
     """
     products = np.where(seen, -np.inf, user_vectors @ item_vectors.T).astype(np.float64)
-    nearest = np.argsort(-products, axis=1, kind="stable")[:, :RECALL_SIZE]
+    nearest = smallest(-products, RECALL_SIZE)
     sizes = np.where(liked.any(axis=1), VECTOR_RECALL_SIZE, RECALL_SIZE)
     by_vector = np.zeros(products.shape, bool)
     np.put_along_axis(by_vector, nearest, np.arange(nearest.shape[1]) < sizes[:, None], axis=1)
@@ -48,7 +57,7 @@ def recall_candidates(
     with np.errstate(divide="ignore"):
         similarity = np.where(products >= 0, products + 1, 1 / (1 - np.minimum(products, 0)))
     es_scores = TERM_BOOST * by_term + VECTOR_BOOST * np.where(by_vector, similarity, 0)
-    order = np.argsort(-es_scores + 1e-9 * popularity_rank, axis=1, kind="stable")[:, :RECALL_SIZE]
+    order = smallest(-es_scores + 1e-9 * popularity_rank, RECALL_SIZE)
     es, term, vector = (np.take_along_axis(matrix, order, axis=1) for matrix in (es_scores, by_term, by_vector))
     scores = np.stack([recall_scores(*row) for row in zip(es, term, vector, strict=True)])
     return Candidates(order, scores, term | vector)

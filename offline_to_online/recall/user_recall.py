@@ -11,8 +11,11 @@ from online.callers.types import Impression, UserRecall
 USER_RECALL_READS = (catalogue.USERS, catalogue.USER_TERM, catalogue.USER_FILTER, catalogue.USER_VECTORS)
 
 
-def users_to_load() -> dict[int, UserRecall]:
+def users_to_load(user_vectors: catalogue.Artefact = catalogue.USER_VECTORS) -> dict[int, UserRecall]:
     """The terms, vector and filter of each user with offline rows, by userid.
+
+    Args:
+        user_vectors: the served ones, or others to compare them with.
 
     Raises:
         LoadError: terms and filters were made from different data.
@@ -24,7 +27,7 @@ def users_to_load() -> dict[int, UserRecall]:
     if not np.array_equal(userid, filters[USERID].to_numpy()):
         raise LoadError("user_term and user_filter hold other users: run offline/recall/s1_term_recall.py again.")
     index = users[USER_INDEX].to_numpy()[np.searchsorted(users[USERID].to_numpy(), userid)]
-    vectors = catalogue.load_array(catalogue.USER_VECTORS)[index]
+    vectors = catalogue.load_array(user_vectors)[index]
     return {
         user: UserRecall(tuple(term), tuple(vector), tuple(seen))
         for user, term, vector, seen in zip(

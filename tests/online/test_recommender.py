@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data_exchange_center.features import SPARSE_COLUMNS, Entity, entity_columns
+from data_exchange_center.scoring import TERM_BOOST, VECTOR_BOOST
 from online.callers.types import Candidate, Impression, LiveUser, ServedModel, ServiceUnavailable, UserRecall
 from online.recommender import FAILURES, RETRY_SECONDS, Callers, Recommender
 from online.serving_data import ServingData, Title
@@ -93,6 +94,7 @@ class Services:
         return np.array(self.logits, np.float32), self.model
 
 
+BONUS = TERM_BOOST / VECTOR_BOOST  # of what the terms query found
 Make = Callable[[Services], Recommender]
 
 
@@ -118,15 +120,15 @@ def test_the_order_is_that_of_the_final_score(make: Make) -> None:
     answer = make(services).recommend(1, 50)
     assert [(i.itemid, i.score, i.recall_score, i.logit) for i in answer.items] == [
         (2, pytest.approx(3.0), pytest.approx(1.0), 4.0),
-        (1, pytest.approx(2.0), pytest.approx(2.0), 0.0),
-        (4, pytest.approx(1.0), pytest.approx(1.0), 0.0),
+        (1, pytest.approx(2 + BONUS), pytest.approx(2 + BONUS), 0.0),
+        (4, pytest.approx(1 + BONUS), pytest.approx(1 + BONUS), 0.0),
     ]
     assert [i.recalled_by for i in answer.items] == [("vector",), ("term", "vector"), ("term",)]
     assert answer.model_version == "7" and services.saw_features and not answer.degraded and not answer.fallback
 
 
 def test_ties_are_broken_by_item_and_size_cuts(make: Make) -> None:
-    assert ids(make(Services(logits=(-2.0, 0.0, 0.0)))) == [1, 2, 4]
+    assert ids(make(Services(logits=(-2.0, 0.0, 0.0)))) == [1, 4, 2]
     assert ids(make(Services()), size=1) == [2]
 
 
@@ -142,7 +144,7 @@ def test_an_unknown_user_gets_popular_items(make: Make) -> None:
         ("redis", [5, 4, 3, 2, 1]),
         ("elasticsearch", [4, 2, 1]),  # popular, without what the user has seen
         ("feast", [2, 1, 4]),
-        ("triton", [1, 2, 4]),  # by the recall score
+        ("triton", [1, 4, 2]),  # by the recall score
     ],
 )
 def test_a_service_that_is_down_is_left_out(make: Make, down: str, expected: list[int]) -> None:
@@ -194,7 +196,7 @@ def test_a_model_of_other_features_is_not_used(make: Make) -> None:
     services.model = ServedModel("8", (), "another hash", "", 0.5)
     answer = make(services).recommend(1, 50)
     assert answer.degraded == ["triton"] and answer.model_version is None
-    assert [i.itemid for i in answer.items] == [1, 2, 4] and answer.items[0].logit is None
+    assert [i.itemid for i in answer.items] == [1, 4, 2] and answer.items[0].logit is None
 
 
 def test_features_out_of_their_vocabulary_are_not_used(make: Make) -> None:

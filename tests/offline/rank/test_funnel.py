@@ -26,13 +26,14 @@ def elasticsearch_score(product: float, by_term: bool, by_vector: bool) -> float
 
 
 @given(hits)
-def test_inner_products_are_recovered(found: list[tuple[float, bool, bool]]) -> None:
+def test_inner_products_are_recovered_and_boosts_keep_their_ratio(found: list[tuple[float, bool, bool]]) -> None:
     scores = np.array([elasticsearch_score(*hit) for hit in found])
     by_term, by_vector = (np.array([hit[k] for hit in found]) for k in (1, 2))
     recovered = recall_scores(scores, by_term, by_vector)
     known = [hit[0] for hit in found if hit[2]]
-    for (product, _, vector), value in zip(found, recovered.tolist(), strict=True):
-        assert math.isclose(value, product if vector else min(known, default=0.0), rel_tol=1e-6, abs_tol=1e-6)
+    for (product, term, vector), value in zip(found, recovered.tolist(), strict=True):
+        expected = (product if vector else min(known, default=0.0)) + term * TERM_BOOST / VECTOR_BOOST
+        assert math.isclose(value, expected, rel_tol=1e-6, abs_tol=1e-6)
 
 
 def test_candidates_equal_a_slow_search() -> None:
@@ -54,7 +55,8 @@ def test_candidates_equal_a_slow_search() -> None:
         present = found.present[user]
         assert found.items[user][present].tolist() == expected
         floor = min(products[item] for item in nearest)
-        recall = [products[item] if item in nearest else floor for item in expected]
+        bonus = TERM_BOOST / VECTOR_BOOST
+        recall = [(products[i] if i in nearest else floor) + bonus * (i in by_term) for i in expected]
         np.testing.assert_allclose(found.recall[user][present], recall, atol=1e-9)
 
 
