@@ -13,7 +13,7 @@ from data_exchange_center.scoring import RECALL_SIZE, TERM_BOOST, VECTOR_BOOST, 
 from data_exchange_center.vocabularies import GENRE_INDEX
 from offline.rank.deepfm import DeepFM, deepfm_from
 from offline_to_online.recall.user_recall import latest_impressions, users_to_load
-from online.callers.types import Candidate, Impression, LiveUser, ServedModel, UserRecall
+from online.callers.types import Candidates, Impression, LiveUser, ServedModel, UserRecall
 from online.recommender import Callers
 
 Values = npt.NDArray[np.int64]
@@ -82,7 +82,7 @@ class IndexOfArtefacts:
         products = (self.vectors @ np.array(user.vector, np.float32)).astype(np.float64)
         return products + TERM_BOOST / VECTOR_BOOST * self.by_term(user)
 
-    def recall(self, user: UserRecall, items: int) -> list[Candidate]:
+    def recall(self, user: UserRecall, items: int) -> Candidates:
         """At most RECALL_SIZE candidates, best first; see ElasticsearchCaller."""
         unseen = self.unseen(user)
         by_term = self.by_term(user) & unseen
@@ -97,8 +97,7 @@ class IndexOfArtefacts:
         scores = by_vector * similarity * np.float32(VECTOR_BOOST) + by_term * np.float32(TERM_BOOST)
         found = np.flatnonzero(by_term | by_vector)
         order = found[np.lexsort((self._place[found], -scores[found]))][:RECALL_SIZE]
-        columns = (column[order].tolist() for column in (self.ids, scores, by_term, by_vector))
-        return [Candidate(*hit) for hit in zip(*columns, strict=True)]
+        return Candidates(self.ids[order], scores[order].astype(np.float64), by_term[order], by_vector[order])
 
     def ping(self) -> None:
         """Always there."""
@@ -128,6 +127,10 @@ class FeaturesOfArtefacts:
         return self._values[entity][at] * known[:, None], known
 
     all_features = features
+
+    def ask(self, entity: Entity, ids: Sequence[int]) -> Callable[[], tuple[Values, Known]]:
+        """Answered when called."""
+        return lambda: self.features(entity, ids)
 
     def push_user(self, userid: int, values: Mapping[str, int], moment_ns: int) -> None:
         """Artefacts are not changed by events."""

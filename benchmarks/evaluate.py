@@ -250,7 +250,7 @@ def evaluate(settings: Settings, offline: bool) -> Figures:
         BASELINES["popularity"]: systems.popular(users, of),
         BASELINES["term"]: by_term,
         BASELINES["vector"]: by_vector,
-        BASELINES["recalls"]: {user: [hit.itemid for hit in answer.candidates] for user, answer in own.items()},
+        BASELINES["recalls"]: {user: answer.candidates.itemids.tolist() for user, answer in own.items()},
         BASELINES["everything by logit"]: by_logit,
         BASELINES["everything by score"]: by_score,
         BASELINES["not refitted"]: {

@@ -83,7 +83,7 @@ def recalled_alone(users: Sequence[int]) -> tuple[Lists, Lists]:
                 (by_term, UserRecall(recall.terms, (), recall.seen)),
                 (by_vector, UserRecall((), recall.vector, recall.seen)),
             ):
-                lists[user] = [hit.itemid for hit in index.recall(alone, len(index.ids))[:LISTED]]
+                lists[user] = index.recall(alone, len(index.ids)).itemids[:LISTED].tolist()
     return by_term, by_vector
 
 

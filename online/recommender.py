@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -23,7 +23,8 @@ from data_exchange_center.catalogue import ArtefactError
 from data_exchange_center.features import Entity
 from data_exchange_center.scoring import final_scores, recall_scores
 from online.callers.types import (
-    Candidate,
+    NO_CANDIDATES,
+    Candidates,
     Impression,
     LiveUser,
     ScoredItem,
@@ -37,9 +38,9 @@ from online.serving_data import NO_ITEMS, ItemFeatures, ServingData
 logger = logging.getLogger(__name__)
 
 COLD_START = "cold_start"
+RECALLED_BY = ((), ("term",), ("vector",), ("term", "vector"))  # by whether the terms, + 2 if the vector, found it
 FAILURES = 3
 RETRY_SECONDS = 1.0
-FEAST_SECONDS = 0.35  # that a request waits for Feast at most, once everything before it is done
 # Item features in one request, and seconds to the next: at once while there are none, else without holding up anyone.
 FIRST_READING, REFRESH = (500, 0.0), (25, 0.02)
 
@@ -72,7 +73,7 @@ class RecallStore(Protocol):
 class RecallIndex(Protocol):
     """Elasticsearch, or what stands for it."""
 
-    def recall(self, user: UserRecall, items: int) -> list[Candidate]:
+    def recall(self, user: UserRecall, items: int) -> Candidates:
         """Candidates of a catalogue of so many items, best first."""
 
     def ping(self) -> None:
@@ -87,6 +88,9 @@ class FeatureStore(Protocol):
 
     def all_features(self, entity: Entity, ids: Sequence[int]) -> tuple[Values, Known]:
         """The same for any number."""
+
+    def ask(self, entity: Entity, ids: Sequence[int]) -> Callable[[], tuple[Values, Known]]:
+        """The same, sent at once and answered when what is returned is called."""
 
     def push_user(self, userid: int, values: Mapping[str, int], moment_ns: int) -> None:
         """Replaces a user's features, unless later ones are there."""
@@ -137,7 +141,7 @@ class Recommendation:
     fallback: str | None = None
     degraded: list[str] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
-    candidates: list[Candidate] = field(default_factory=list)
+    candidates: Candidates = NO_CANDIDATES
     user: UserRecall | None = None
     user_features: Values | None = None
 
@@ -213,7 +217,7 @@ class Recommender:
         self._state = changed()
         self._breakers = Breakers()
         self._snapshot = Snapshot(load(), NO_ITEMS)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="feast")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ready")
         self._refresh_seconds = refresh_seconds
         self._closed = threading.Event()
         self._behind = False  # whether an event could not be pushed to Feast
@@ -277,49 +281,52 @@ class Recommender:
         if user is None or not (user.vector or user.terms):
             answer.fallback = COLD_START
             return self._popular(answer, size, user.seen if user else ())
-        # While recall is under way, and not sooner: beside the short call to Redis it would only take its turn.
-        features = self._pool.submit(self._ask_feast, userid)
+        recalled: bool | None = None
+        answer.user_features = UNKNOWN_USER
+        try:
+            with self._breakers.use("feast"):
+                told = self._callers.feast.ask("user", [userid])
+                recalled = self._recall(answer, user)  # while Feast is at work
+                with answer.stage("feast"):  # what it takes longer
+                    answer.user_features = self._checked(userid, *told())
+        except ServiceUnavailable:
+            if recalled is None:  # Feast could not even be asked
+                answer.degraded.append("feast")
+                recalled = self._recall(answer, user)
+        if not recalled:
+            return self._popular(answer, size, user.seen)
+        return self._rank(answer, answer.user_features, size)
+
+    def _recall(self, answer: Recommendation, user: UserRecall) -> bool:
+        """Whether Elasticsearch could be used; its candidates are then in the answer."""
         try:
             with answer.stage("elasticsearch"), self._breakers.use("elasticsearch"):
                 answer.candidates = self._callers.elasticsearch.recall(user, len(answer.snapshot.data.titles))
         except ServiceUnavailable:
-            return self._popular(answer, size, user.seen)
-        answer.user_features = self._user_features(answer, features)
-        return self._rank(answer, answer.user_features, size)
+            return False
+        return True
 
-    def _ask_feast(self, userid: int) -> Values:
-        """[40] the user's features; zeros for an unknown user."""
-        with self._breakers.use("feast"):
-            values, known = self._callers.feast.features("user", [userid])
-            sizes = self._snapshot.data.sizes
-            for name, value in zip(USER_COLUMNS, values[0].tolist(), strict=True):
-                if not 0 <= value < sizes.get(name, 256):
-                    raise ServiceUnavailable("feast", f"{name} of user {userid} is {value}")
-            return values[0] if known[0] else UNKNOWN_USER
+    def _checked(self, userid: int, values: Values, known: Known) -> Values:
+        """[40] the user's features; zeros for an unknown user.
 
-    def _user_features(self, answer: Recommendation, features: "Future[Values]") -> Values:
-        try:
-            with answer.stage("feast"):
-                try:
-                    return features.result(FEAST_SECONDS)
-                except TimeoutError as error:
-                    raise ServiceUnavailable("feast", f"no answer within {FEAST_SECONDS} s") from error
-        except ServiceUnavailable:
-            return UNKNOWN_USER
+        Raises:
+            ServiceUnavailable: a value is none that the model knows.
+        """
+        sizes = self._snapshot.data.sizes
+        for name, value in zip(USER_COLUMNS, values[0].tolist(), strict=True):
+            if not 0 <= value < sizes.get(name, 256):
+                raise ServiceUnavailable("feast", f"{name} of user {userid} is {value}")
+        return values[0] if known[0] else UNKNOWN_USER
 
     def _rank(self, answer: Recommendation, user: Values, size: int) -> Recommendation:
         candidates, snapshot = answer.candidates, answer.snapshot
-        ids = np.array([c.itemid for c in candidates], np.int64)
-        recall = recall_scores(
-            np.array([c.es_score for c in candidates], np.float64),
-            np.array([c.by_term for c in candidates], bool),
-            np.array([c.by_vector for c in candidates], bool),
-        )
+        ids = candidates.itemids
+        recall = recall_scores(candidates.es_scores, candidates.by_term, candidates.by_vector)
         if snapshot.items is NO_ITEMS:
             answer.degraded.append("feast")
         logits: npt.NDArray[np.float32] | None = None
         scores = recall
-        if candidates:
+        if len(candidates):
             try:
                 with answer.stage("triton"), self._breakers.use("triton"):
                     logits, model = self._callers.triton.score(*assemble(user, snapshot.items.of(ids)))
@@ -339,16 +346,11 @@ class Recommender:
                     )
                     logits = None
                     answer.degraded.append("triton")
-        answer.items = [
-            ScoredItem(
-                itemid=int(ids[at]),
-                score=float(scores[at]),
-                recall_score=float(recall[at]),
-                logit=None if logits is None else float(logits[at]),
-                recalled_by=_recalled_by(candidates[at]),
-            )
-            for at in np.lexsort((ids, -scores))[:size]
-        ]
+        top = np.lexsort((ids, -scores))[:size]
+        said = [None] * len(top) if logits is None else logits[top].tolist()
+        found_by = [RECALLED_BY[which] for which in (candidates.by_term + 2 * candidates.by_vector)[top].tolist()]
+        columns = (ids[top].tolist(), scores[top].tolist(), recall[top].tolist(), said, found_by)
+        answer.items = [ScoredItem(*line) for line in zip(*columns, strict=True)]
         return answer
 
     def _popular(self, answer: Recommendation, size: int, seen: Sequence[int]) -> Recommendation:
@@ -443,7 +445,3 @@ class Recommender:
     def breaker_states(self) -> dict[str, str]:
         """closed, open or half-open, by service."""
         return self._breakers.states()
-
-
-def _recalled_by(candidate: Candidate) -> tuple[str, ...]:
-    return ("term",) * candidate.by_term + ("vector",) * candidate.by_vector

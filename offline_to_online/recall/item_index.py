@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from elasticsearch import Elasticsearch, helpers
 
 from data_exchange_center.scoring import RECALL_SIZE, recall_scores
@@ -101,8 +100,8 @@ def check_nearest(caller: ElasticsearchCaller, name: str, content: list[Document
     for user in users:
         hits = caller.recall(UserRecall((), user.vector, user.seen), len(content), name)
         products = vectors @ np.array(user.vector, np.float32)
-        scores = recall_scores(np.array([hit.es_score for hit in hits]), *_found_by_vector(len(hits)))
-        at = np.searchsorted(ids, [hit.itemid for hit in hits])
+        scores = recall_scores(hits.es_scores, hits.by_term, hits.by_vector)
+        at = np.searchsorted(ids, hits.itemids)
         if not np.allclose(scores, products[at], rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE):
             raise LoadError(f"Elasticsearch's scores in {name} are not the inner products of the vectors loaded.")
         products[np.isin(ids, user.seen)] = -np.inf
@@ -115,10 +114,6 @@ def check_nearest(caller: ElasticsearchCaller, name: str, content: list[Document
             f"{LEAST_OVERLAP}: raise NUM_CANDIDATES in online/callers/es_caller.py."
         )
     return overlap
-
-
-def _found_by_vector(hits: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    return np.zeros(hits, bool), np.ones(hits, bool)
 
 
 def switch_alias(client: Elasticsearch, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from elastic_transport import TransportError
 from elasticsearch import ApiError, Elasticsearch, OrjsonSerializer
 
@@ -16,10 +17,10 @@ from data_exchange_center.serving_names import (
     VECTOR_QUERY,
 )
 from data_exchange_center.settings import Settings
-from online.callers.types import Candidate, ServiceUnavailable, UserRecall
+from online.callers.types import Candidates, ServiceUnavailable, UserRecall
 
 NUM_CANDIDATES = 1000  # the search width in a graph of vectors, near exact; without a graph it changes nothing
-FAULTS = (ApiError, TransportError, KeyError, TypeError, ValueError, AttributeError, IndexError)
+FAULTS = (ApiError, TransportError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 # Only what is read comes back: a quarter of the time of whole sources.
 FILTER_PATH = f"hits.hits._score,hits.hits.fields.{ES_ITEMID},hits.hits.matched_queries"
 
@@ -85,7 +86,7 @@ class ElasticsearchCaller:
         """Closes the connections."""
         self._client.close()
 
-    def recall(self, user: UserRecall, items: int, index: str = ES_ALIAS) -> list[Candidate]:
+    def recall(self, user: UserRecall, items: int, index: str = ES_ALIAS) -> Candidates:
         """At most RECALL_SIZE candidates, best first, of a catalogue of so many items.
 
         Raises:
@@ -94,14 +95,11 @@ class ElasticsearchCaller:
         try:
             answer = self._client.search(index=index, filter_path=FILTER_PATH, **recall_query(user, items))
             hits = answer.body.get("hits", {}).get("hits", [])
-            return [
-                Candidate(
-                    itemid=int(hit["fields"][ES_ITEMID][0]),
-                    es_score=hit["_score"],
-                    by_term=TERM_QUERY in hit["matched_queries"],
-                    by_vector=VECTOR_QUERY in hit["matched_queries"],
-                )
-                for hit in hits
-            ]
+            return Candidates(
+                itemids=np.array([int(hit["fields"][ES_ITEMID][0]) for hit in hits], np.int64),
+                es_scores=np.array([hit["_score"] for hit in hits], np.float64),
+                by_term=np.array([TERM_QUERY in hit["matched_queries"] for hit in hits], np.bool_),
+                by_vector=np.array([VECTOR_QUERY in hit["matched_queries"] for hit in hits], np.bool_),
+            )
         except FAULTS as error:
             raise ServiceUnavailable("elasticsearch", error) from error

@@ -1,14 +1,17 @@
 """Feast's feature server over HTTP."""
 
 import json
-from collections.abc import Mapping, Sequence
+import queue
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import urllib3
+from urllib3.connection import HTTPConnection
 
 from data_exchange_center.columns import EVENT_TIMESTAMP
 from data_exchange_center.features import JOIN_KEYS, Entity, entity_columns
@@ -18,9 +21,23 @@ from online.callers.types import ServiceUnavailable
 
 PRESENT = "PRESENT"
 ENTITIES_AT_A_TIME = 500
-FAULTS = (urllib3.exceptions.HTTPError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
+FAULTS = (
+    urllib3.exceptions.HTTPError,
+    HTTPException,
+    OSError,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+)
+FEATURES_PATH = "/get-online-features"
+JSON_HEADERS = {"Content-Type": "application/json"}
 BULK_TIMEOUT = 30.0
 PUSH_TIMEOUT = 2.0  # Feast takes its time over the first one, and nobody waits for a list meanwhile
+
+
+Features = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
 
 
 class FeastCaller:
@@ -33,6 +50,8 @@ class FeastCaller:
         self._pool = urllib3.HTTPConnectionPool(
             settings.feast_host, settings.feast_port, maxsize=connections, retries=False
         )
+        self._address = settings.feast_host, settings.feast_port
+        self._idle = queue.LifoQueue[HTTPConnection](connections)  # of `ask`
 
     def _post(self, path: str, content: dict[str, Any], timeout: float) -> bytes:
         answer = self._pool.request("POST", path, json=content, timeout=timeout)
@@ -40,9 +59,45 @@ class FeastCaller:
             raise ValueError(f"status {answer.status}: {answer.data[:200]!r}")
         return answer.data
 
-    def features(
-        self, entity: Entity, ids: Sequence[int], timeout: float | None = None
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def ask(self, entity: Entity, ids: Sequence[int]) -> Callable[[], Features]:
+        """Sends the question of `features` and returns at once: the answer is had by calling what is returned.
+
+        So the caller has its hands free while Feast works, without a thread for it, which would have to share the
+        interpreter with the caller's. What is returned must be called, once, and raises what `features` raises.
+
+        Raises:
+            ServiceUnavailable: the question cannot be sent.
+        """
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
+            connection = HTTPConnection(*self._address, timeout=self._timeout)
+
+        def answer() -> Features:
+            try:
+                response = connection.getresponse()
+                content = response.data
+                if response.status != HTTPStatus.OK:
+                    raise ValueError(f"status {response.status}: {content[:200]!r}")
+                found = _features_of(content, entity, len(ids))
+                self._idle.put_nowait(connection)
+            except queue.Full:
+                connection.close()
+            except FAULTS as error:
+                connection.close()
+                raise ServiceUnavailable("feast", error) from error
+            return found
+
+        try:
+            if not connection.is_connected:
+                connection.close()  # the server has; `request` connects anew
+            connection.request("POST", FEATURES_PATH, json.dumps(_question(entity, ids)), JSON_HEADERS)
+        except FAULTS as error:
+            connection.close()
+            raise ServiceUnavailable("feast", error) from error
+        return answer
+
+    def features(self, entity: Entity, ids: Sequence[int], timeout: float | None = None) -> Features:
         """The features of some users or items; `timeout` in seconds in place of the caller's.
 
         Returns:
@@ -51,23 +106,13 @@ class FeastCaller:
         Raises:
             ServiceUnavailable: Feast does not answer in time, or with other features than are declared.
         """
-        columns = entity_columns(entity)
-        # By name and not by the feature service, which holds the same: Feast builds that anew for each request, and
-        # takes three times as long.
-        names = [f"{FEAST_VIEWS[entity]}:{column}" for column in columns]
-        request = {"features": names, "entities": {JOIN_KEYS[entity]: list(map(int, ids))}}
         try:
-            content = json.loads(self._post("/get-online-features", request, timeout or self._timeout))
-            results = dict(zip(content["metadata"]["feature_names"], content["results"], strict=True))
-            known = np.array([[s == PRESENT for s in results[name]["statuses"]] for name in columns], bool).T
-            values = np.array([[v or 0 for v in results[name]["values"]] for name in columns], np.int64).T
-            if values.shape != (len(ids), len(columns)) or known.shape != values.shape:
-                raise ValueError(f"{values.shape} features for {len(ids)} {entity}s")
+            content = self._post(FEATURES_PATH, _question(entity, ids), timeout or self._timeout)
+            return _features_of(content, entity, len(ids))
         except FAULTS as error:
             raise ServiceUnavailable("feast", error) from error
-        return values, np.all(known, axis=1)
 
-    def all_features(self, entity: Entity, ids: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def all_features(self, entity: Entity, ids: Sequence[int]) -> Features:
         """As `features`, for any number of entities, in several requests that may each take BULK_TIMEOUT."""
         parts = [
             self.features(entity, ids[at : at + ENTITIES_AT_A_TIME], BULK_TIMEOUT)
@@ -99,3 +144,20 @@ class FeastCaller:
     def ping(self) -> None:
         """Raises ServiceUnavailable unless Feast knows the feature services."""
         self.features("user", [0])
+
+
+def _question(entity: Entity, ids: Sequence[int]) -> dict[str, Any]:
+    # By name and not by the feature service, which holds the same: Feast builds that anew for each request, and
+    # takes three times as long.
+    names = [f"{FEAST_VIEWS[entity]}:{column}" for column in entity_columns(entity)]
+    return {"features": names, "entities": {JOIN_KEYS[entity]: list(map(int, ids))}}
+
+
+def _features_of(answer: bytes, entity: Entity, count: int) -> Features:
+    columns, content = entity_columns(entity), json.loads(answer)
+    results = dict(zip(content["metadata"]["feature_names"], content["results"], strict=True))
+    known = np.array([[s == PRESENT for s in results[name]["statuses"]] for name in columns], bool).T
+    values = np.array([[v or 0 for v in results[name]["values"]] for name in columns], np.int64).T
+    if values.shape != (count, len(columns)) or known.shape != values.shape:
+        raise ValueError(f"{values.shape} features for {count} {entity}s")
+    return values, np.all(known, axis=1)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 
 class ServiceUnavailable(Exception):
     """A service did not answer, or not in time, or not with what it should."""
@@ -57,14 +60,21 @@ class ServedModel:
     blend_weight: float
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A recalled item; `es_score` is Elasticsearch's own score, see scoring.recall_scores."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """The n recalled items, best first, column by column; of `es_scores` see scoring.recall_scores."""
 
-    itemid: int
-    es_score: float
-    by_term: bool
-    by_vector: bool
+    itemids: npt.NDArray[np.int64]
+    es_scores: npt.NDArray[np.float64]
+    by_term: npt.NDArray[np.bool_]
+    by_vector: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.itemids)
+
+
+NO_CANDIDATES = Candidates(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.bool_), np.empty(0, np.bool_))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def count(answer: Recommendation) -> None:
     """One recommendation."""
     for name, seconds in answer.stages.items():
         STAGES.labels(name).observe(seconds)
-    if answer.candidates:
+    if len(answer.candidates):
         CANDIDATES.observe(len(answer.candidates))
     for reason in ([answer.fallback] if answer.fallback else []) + sorted(set(answer.degraded)):
         FALLBACKS.labels(reason).inc()

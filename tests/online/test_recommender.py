@@ -9,7 +9,7 @@ import pytest
 
 from data_exchange_center.features import SPARSE_COLUMNS, Entity, entity_columns
 from data_exchange_center.scoring import TERM_BOOST, VECTOR_BOOST
-from online.callers.types import Candidate, Impression, LiveUser, ServedModel, ServiceUnavailable, UserRecall
+from online.callers.types import Candidates, Impression, LiveUser, ServedModel, ServiceUnavailable, UserRecall
 from online.recommender import FAILURES, RETRY_SECONDS, Callers, Recommender
 from online.serving_data import ServingData, Title
 
@@ -22,11 +22,12 @@ DATA = ServingData(
     popular=((5, 1.0), (4, 0.8), (3, 0.6), (2, 0.4), (1, 0.2)),
 )
 USER = UserRecall(("Drama",), (1.0,), (5, 3))
-CANDIDATES = [
-    Candidate(1, 0.1 + 0.9 * 3.0, True, True),  # inner product 2
-    Candidate(2, 0.9 * 2.0, False, True),  # 1
-    Candidate(4, 0.1, True, False),  # found by the terms alone: the least of the others, 1
-]
+CANDIDATES = Candidates(
+    itemids=np.array([1, 2, 4]),
+    es_scores=np.array([0.1 + 0.9 * 3.0, 0.9 * 2.0, 0.1]),  # inner products 2, 1, and the least of them: 1
+    by_term=np.array([True, False, True]),
+    by_vector=np.array([True, True, False]),
+)
 
 
 class Services:
@@ -77,7 +78,7 @@ class Services:
         self._call("redis")
         return self.users.get(userid)
 
-    def recall(self, user: UserRecall, items: int) -> list[Candidate]:
+    def recall(self, user: UserRecall, items: int) -> Candidates:
         self._call("elasticsearch")
         return CANDIDATES
 
@@ -86,6 +87,9 @@ class Services:
         return np.ones((len(ids), len(entity_columns(entity))), np.int64), np.ones(len(ids), bool)
 
     all_features = features
+
+    def ask(self, entity: Entity, ids: Sequence[int]) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        return lambda: self.features(entity, ids)
 
     def score(self, sparse: np.ndarray, dense: np.ndarray) -> tuple[np.ndarray, ServedModel]:
         self._call("triton")
