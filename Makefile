@@ -8,7 +8,7 @@ PYTHON_VERSIONS := >=3.11,<3.14
 INSTALL := $(UV) pip install --quiet --compile-bytecode --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install data offline services status load check serve run stop test lint lock
+.PHONY: help install data offline services status load check serve run stop evaluate bench test lint lock
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -58,6 +58,13 @@ run: install ## everything: install, data, offline, services, load, check, serve
 	$(MAKE) --no-print-directory check
 	$(MAKE) --no-print-directory serve
 	$(PY) -m online.main.s2_client --size 10
+
+evaluate: install ## how good the lists are: report in .run/, charts in pic/
+	@$(PY) -m benchmarks.replay 2>/dev/null || $(MAKE) --no-print-directory run
+	$(PY) -m benchmarks.evaluate
+
+bench: install ## how fast everything is, on a stack of its own: report in .run/
+	$(PY) -m benchmarks.bench
 
 stop: ## stops what was started, and nothing else
 	@if [ -x $(PY) ]; then $(PY) -m services stop; fi

@@ -27,7 +27,14 @@ class Outcome:
     versions: set[str] = field(default_factory=set)
     empty: int = 0
     connection_errors: list[str] = field(default_factory=list)
+    stages: dict[str, list[float]] = field(default_factory=dict)  # milliseconds, as the server says
     elapsed: float = 0.0
+
+    def note_stages(self, server_timing: str) -> None:
+        """Takes up the header of one answer."""
+        for stage in filter(None, server_timing.split(", ")):
+            name, _, milliseconds = stage.partition(";dur=")
+            self.stages.setdefault(name, []).append(float(milliseconds))
 
     def milliseconds(self, quantile: float) -> float:
         """A quantile of the requests' times."""
@@ -46,6 +53,7 @@ class Outcome:
             "answers_without_items": self.empty,
             "connection_errors": len(self.connection_errors),
             "degraded": dict(self.degraded),
+            "stage_p50_ms": {name: round(float(np.median(taken)), 2) for name, taken in self.stages.items()},
         }
 
 
@@ -62,14 +70,17 @@ def ask(settings: Settings, users: Sequence[int], clients: int, going_on: Callab
             try:
                 connection.request("GET", f"/recommend?userid={users[place % len(users)]}")
                 answer = connection.getresponse()
-                content = json.loads(answer.read())
+                received = answer.read()
+                taken = time.perf_counter() - began
+                content = json.loads(received)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 with lock:
                     outcome.connection_errors.append(repr(error))
                 connection.close()
                 continue
             with lock:
-                outcome.seconds.append(time.perf_counter() - began)
+                outcome.seconds.append(taken)
+                outcome.note_stages(answer.headers.get("Server-Timing", ""))
                 outcome.statuses[answer.status] += 1
                 outcome.degraded.update(content.get("degraded", ()))
                 outcome.versions.add(content.get("model_version"))

@@ -18,7 +18,7 @@ ES_ITEMID = "itemid"
 ES_GENRES = "genres"
 ES_VECTOR = "vector"
 ES_POPULARITY = "popularity"
-ES_EXACT_UP_TO = 20_000  # items; the loader builds a graph of vectors only for larger catalogues
+ES_EXACT_UP_TO = 1_000_000  # items; the loader builds a graph of vectors only for larger catalogues
 TERM_QUERY = "term"  # names of the two queries: matched_queries says which recall found a hit
 VECTOR_QUERY = "vector"
 

@@ -7,17 +7,15 @@ import ast
 import hashlib
 import importlib
 import json
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from data_exchange_center import catalogue
 from data_exchange_center.settings import ROOT, Settings
-from data_exchange_center.stage import run_stage
+from data_exchange_center.stage import run_measured, run_stage
 from offline.preprocess import movielens
 
 STAGES = (
@@ -71,13 +69,11 @@ def state_of(name: str, stage: ModuleType, settings: Settings) -> dict[str, Any]
 
 def run(name: str) -> None:
     """Runs a stage as a script of its own; says how long it took and the most memory it held."""
-    began = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", name], cwd=ROOT)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(process.returncode)
-    print(f"  {time.monotonic() - began:.1f} s, {usage.ru_maxrss / 1024:.0f} MiB at most", flush=True)
+    try:
+        used = run_measured([sys.executable, "-m", name])
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)  # it has said why
+    print(f"  {used.seconds:.1f} s, {used.peak_mib:.0f} MiB at most", flush=True)
 
 
 def main() -> None:

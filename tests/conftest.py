@@ -1,12 +1,9 @@
 """Shared by all tests: a generated data set, its artefacts, and the four real servers on free ports."""
 
 import os
-import secrets
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,35 +12,14 @@ from typing import Any
 import pytest
 import requests
 
+from benchmarks.stack import settings_of_its_own
 from offline.preprocess.synthetic import Scale, generate
 
 CHECK = "offline_to_online.rank.s3_check_offline_and_online"
 ROOT = Path(__file__).resolve().parent.parent
-PORTS = (
-    "REDIS_PORT",
-    "ES_PORT",
-    "FEAST_PORT",
-    "TRITON_HTTP_PORT",
-    "TRITON_GRPC_PORT",
-    "TRITON_METRICS_PORT",
-    "WEB_PORT",
-)
-
 # Large enough for popularity < logistic regression < FM < DeepFM to hold, with ids in the hundreds of thousands and
 # gaps between them: nothing in the code may know ML-1M's bounds.
 SCALE = Scale(users=943, items=1682, ratings=100_000, max_userid=900_000, max_itemid=500_000)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
 
 
 def run_module(module: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -113,27 +89,16 @@ class Stack:
 @pytest.fixture(scope="session")
 def stack(offline: Offline) -> Iterator[Stack]:
     """Real Redis, Elasticsearch, Feast and Triton on free ports, loaded; gunicorn in front of them."""
-    # Not pytest's own temporary folder: as root, Elasticsearch runs as another user, who must be able to enter.
-    run_dir = Path(tempfile.mkdtemp(prefix="recsys-stack-"))
-    run_dir.chmod(0o755)
-    ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
-    env = {
-        **offline.env,
-        **ports,
-        "SERVICES": "native",
-        "RUN_DIR": str(run_dir),
-        "ES_PASSWORD": secrets.token_urlsafe(12),
-        "WEB_WORKERS": "2",
-    }
+    ports: dict[str, str] = {}
     try:
-        succeed("services", "start", **env)
-        succeed("offline_to_online", **env)
-        succeed("services", "serve", **env)
-        yield Stack(env, f"http://127.0.0.1:{ports['WEB_PORT']}", offline.artefacts)
+        with settings_of_its_own() as own:
+            ports = {name: port for name, port in own.items() if name.endswith("_PORT")}
+            env = {**own, **offline.env, "WEB_WORKERS": "2"}
+            succeed("services", "start", **env)
+            succeed("offline_to_online", **env)
+            succeed("services", "serve", **env)
+            yield Stack(env, f"http://127.0.0.1:{ports['WEB_PORT']}", offline.artefacts)
     finally:
-        stopped = run_module("services", "stop", **env)
-        shutil.rmtree(run_dir, ignore_errors=True)
-        assert stopped.returncode == 0, stopped.stderr
         for name, port in ports.items():
             with socket.socket() as probe:
                 assert probe.connect_ex(("127.0.0.1", int(port))) != 0, f"something still listens on {name} {port}"

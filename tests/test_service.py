@@ -19,12 +19,13 @@ import pytest
 import requests
 
 from benchmarks.load import ask as ask_often
+from benchmarks.stack import free_ports
 from data_exchange_center import catalogue
 from data_exchange_center.settings import Settings
 from offline_to_online.__main__ import LOADERS
 from online.main.app import create_app
 from services.processes import Recorder
-from tests.conftest import CHECK, ROOT, Stack, free_ports, succeed
+from tests.conftest import CHECK, ROOT, Stack, succeed
 
 SERVICES = ("redis", "elasticsearch", "feast", "triton")
 PORT_OF = {"redis": "REDIS_PORT", "elasticsearch": "ES_PORT", "feast": "FEAST_PORT", "triton": "TRITON_GRPC_PORT"}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from data_exchange_center.features import DENSE, SPARSE
 
-DeepInputs = Literal["dense", "dense+side", "dense+all"]  # of the MLP
+DeepInputs = Literal["none", "dense", "dense+side", "dense+all"]  # of the MLP; none: there is no MLP
 FLAG_SIZE = 2
 
 
@@ -78,7 +78,7 @@ class DeepFM(nn.Module):
     """logit = scale × (bias + linear terms + FM within each group of equal width + MLP) + shift.
 
     Source: Guo et al., "DeepFM", IJCAI 2017. Here the MLP sees the dense features, and as much of the embeddings as
-    `deep_inputs` says: none, those of the side features, or all. Scale and shift are 1 and 0 until `calibrate`.
+    `deep_inputs` says. Scale and shift are 1 and 0 until `calibrate`.
     """
 
     mean: Tensor
@@ -118,7 +118,7 @@ class DeepFM(nn.Module):
         for out in hidden:
             layers += [nn.Linear(width, out), nn.ReLU()]
             width = out
-        self.mlp = nn.Sequential(*layers, nn.Linear(width, 1))
+        self.mlp = nn.Sequential() if deep_inputs == "none" else nn.Sequential(*layers, nn.Linear(width, 1))
 
     def standardise_by(self, dense: Tensor) -> None:
         """Takes the standardisation layer's statistics from the training rows [n, dense features]."""
@@ -148,7 +148,9 @@ class DeepFM(nn.Module):
             norms = norms + squared
             if dim in self.deep_groups:
                 deep.append(embeddings.flatten(1))
-        return logit + self.mlp(torch.cat(deep, 1)).squeeze(1), norms
+        if len(self.mlp):
+            logit = logit + self.mlp(torch.cat(deep, 1)).squeeze(1)
+        return logit, norms
 
     def forward(self, sparse_features: Tensor, dense_features: Tensor) -> Tensor:
         """Scores candidates.

@@ -14,7 +14,8 @@ from offline.recall.factorization_machine import FactorizationMachine, full_soft
 
 DIM = 16
 RATED_LEARNING_RATE = 0.01
-RETRIEVAL_USERS = 256  # users a step of the full softmax
+RETRIEVAL_USERS = 512  # users a step of the full softmax, where there are many
+RETRIEVAL_STEPS = 10  # an epoch at least
 RETRIEVAL_PAIRS = 4096  # positives a step of the sampled softmax, and items drawn for it
 RETRIEVAL_LEARNING_RATE = 0.03
 FULL_SOFTMAX_ITEMS = 20_000  # up to here the whole catalogue fits into every step
@@ -116,9 +117,10 @@ def _full_softmax_steps(model: FactorizationMachine, positives: Pairs, l2: float
     matrix = positives.matrix()
     active = np.flatnonzero(matrix.getnnz(axis=1))
     device = model.bias.device
+    size = max(min(RETRIEVAL_USERS, len(active) // RETRIEVAL_STEPS), 1)
 
     def steps(optimizer: torch.optim.Optimizer) -> None:
-        for users in torch.from_numpy(active)[torch.randperm(len(active))].split(RETRIEVAL_USERS):
+        for users in torch.from_numpy(active)[torch.randperm(len(active))].split(size):
             liked = torch.from_numpy(matrix[users.numpy()].toarray()).to(device)
             rows, catalogue = model.users(users.to(device)), model.items.weight
             norms = rows.square().sum(1) @ liked.sum(1) + catalogue.square().sum(1) @ liked.sum(0)
@@ -128,7 +130,7 @@ def _full_softmax_steps(model: FactorizationMachine, positives: Pairs, l2: float
             loss.backward()
             optimizer.step()
 
-    return steps, -(-len(active) // RETRIEVAL_USERS)
+    return steps, -(-len(active) // size)
 
 
 def _sampled_softmax_steps(

@@ -46,9 +46,12 @@ WRITES = (
     catalogue.VECTOR_RECALL_METRICS,
 )
 
-L2 = FloatDistribution(0.008, 0.12, log=True)
-L2_TRIED_FIRST: tuple[Params, ...] = ({"l2": 0.02}, {"l2": 0.04})
-TRIALS = 4
+L2 = FloatDistribution(0.008, 0.1, log=True)
+L2_TRIED_FIRST: dict[str, tuple[Params, ...]] = {
+    "rated": ({"l2": 0.015}, {"l2": 0.025}),
+    "retrieval": ({"l2": 0.035}, {"l2": 0.06}),
+}
+TRIALS = 3
 PATIENCE = {"rated": 2, "retrieval": 4}  # epochs; recall is the noisier figure
 MOST_EPOCHS = 60
 KS = (50, 200)
@@ -65,7 +68,7 @@ def choose(
     def fit_with(params: Params, report: Callable[[int, float], None]) -> tuple[FactorizationMachine, BestEpoch]:
         return fit(train, params["l2"], Schedule(MOST_EPOCHS, evaluate, PATIENCE[objective], report), seed)
 
-    return search(fit_with, {"l2": L2}, L2_TRIED_FIRST, TRIALS, seed)
+    return search(fit_with, {"l2": L2}, L2_TRIED_FIRST[objective], TRIALS, seed)
 
 
 def popularity_vectors(fit: Pairs) -> tuple[Floats, Floats]:

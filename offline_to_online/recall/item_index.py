@@ -21,9 +21,10 @@ Document = dict[str, Any]
 def vector_index(items: int) -> dict[str, Any]:
     """How Elasticsearch looks for neighbours. 17 dimensions need no quantisation: scores stay the model's own.
 
-    Up to ES_EXACT_UP_TO items it compares with every vector: at 3,883 that is exact, and faster than a graph. Above, it
-    walks a graph, a wide one: inner products favour long vectors, and with Elasticsearch's defaults (m 16, 100) a tenth
-    of the true top 200 is missed.
+    Up to ES_EXACT_UP_TO items it compares with every vector, which is exact: 388,300 take 16 ms a search and 13 s to
+    load (2 cores). A graph does badly on inner products, which favour long vectors over near ones: of 38,830 items even
+    a wide one (m 32, 400, 10,000 candidates) found 0.65 of the true top 200. So it is left to catalogues that cannot do
+    without, and the loader refuses one that misses too much.
     """
     return {"type": "flat"} if items <= ES_EXACT_UP_TO else {"type": "hnsw", "m": 32, "ef_construction": 400}
 

@@ -83,7 +83,7 @@ def test_every_choice_was_the_best_on_valid(offline: Offline) -> None:
     for part in ("rated", "retrieval"):
         best = max(vectors[part]["tried"], key=lambda row: row["valid"])
         assert vectors[part]["l2"] == best["l2"] and best["valid"] == pytest.approx(max(best["curve"]), abs=3e-4)
-        assert len(vectors[part]["tried"]) == 4
+        assert len(vectors[part]["tried"]) == 3
     deepfm = models["deepfm"]
     best = max(deepfm["tried"], key=lambda row: row["valid"])
     assert deepfm["deep_inputs"] == best["deep_inputs"] and not best["given_up"]
