@@ -2,9 +2,9 @@
 
     python -m benchmarks.ablation          (after `make offline`)
 
-On `valid`, since nothing but the final figures may read `test`. Each variant is fitted SEEDS times with the penalty that
-was chosen for the whole; a difference is called one only where its interval, by bootstrap over users, leaves out 0.
-Writes `.run/ablation.json`.
+On `valid`, since nothing but the final figures may read `test`. Each variant is fitted SEEDS times with the penalty
+that was chosen for the whole; a difference is called one only where its interval, by bootstrap over users, leaves out
+0. Writes `.run/ablation.json`.
 """
 
 import json

@@ -16,6 +16,7 @@ matplotlib.use("Agg")  # draws into files; there may be no screen
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from data_exchange_center import catalogue
 from data_exchange_center.settings import ROOT, Settings
@@ -30,7 +31,6 @@ STYLE: Any = {
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "font.size": 9,
-    "figure.constrained_layout.use": True,
     "savefig.dpi": 130,
 }
 
@@ -42,6 +42,7 @@ def picture(name: str, dataset: str, width: float, height: float, panels: int = 
     """A figure with some panels side by side, saved under its name; the same report gives the same bytes."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, panels, figsize=(width, height), squeeze=False)
+        figure.set_layout_engine("constrained", rect=(0, 0.05, 1, 0.95))
         yield list(axes[0])
         figure.text(0.995, 0.005, f"data set: {dataset}", ha="right", va="bottom", fontsize=7, color="#555555")
         figure.savefig(PICTURES / name, metadata={"Software": None})
@@ -90,6 +91,7 @@ def learning_curves(vectors: Report, models: Report) -> Path:
                     label=label(trial) + (" (chosen)" if chosen else ""),
                 )
             axis.set(title=f"{title} on valid", xlabel="epoch")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.legend(fontsize=7, frameon=False)
     return PICTURES / "learning_curves.png"
 

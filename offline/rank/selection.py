@@ -15,7 +15,7 @@ from offline.search import Found, Params, search
 
 DEEP_INPUTS: tuple[DeepInputs, ...] = ("dense+side", "dense", "dense+all")  # the first is tried first
 # DeepFM's penalty is near the FM's: most of what it restrains are the same two ids.
-L2_OF_FM = FloatDistribution(0.5, 1.25, log=True)
+L2_OF_FM = FloatDistribution(0.5, 1.0, log=True)
 L2_OF_FM_TRIED_FIRST = 0.75
 TRIALS = 4
 MARGIN = 0.004  # of AUC, see offline.search

@@ -15,7 +15,7 @@ from offline.fitting import BestEpoch, Schedule, batch_size, run_epochs, trainin
 from offline.rank.deepfm import DeepFM, DeepInputs
 
 SCORING_BATCH = 65_536
-EMBEDDING_LEARNING_RATE = 0.005
+EMBEDDING_LEARNING_RATE = 0.0075
 MLP_LEARNING_RATE = 0.003
 HIDDEN = (64, 32)
 

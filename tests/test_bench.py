@@ -1,0 +1,128 @@
+"""Establishes that the benchmark's pieces measure what they say, and that a missed bar is called missed."""
+
+import subprocess
+import sys
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from benchmarks import growth
+from benchmarks.latency import critical_path, floor, under_load
+from benchmarks.report import bars, bench_tables
+from data_exchange_center import catalogue
+from data_exchange_center.settings import Settings
+from data_exchange_center.stage import run_measured
+from offline_to_online.recall.item_index import LEAST_OVERLAP
+from online.callers.es_caller import elasticsearch_client
+from tests.conftest import Stack
+
+STEP = {"seconds": 1.0, "peak_mib": 100.0}
+LOAD: dict[str, Any] = {
+    "requests_per_second": 200.0,
+    "p50_ms": 5.0,
+    "p95_ms": 8.0,
+    "p99_ms": 10.0,
+    "slowest_ms": 20.0,
+    "statuses": {200: 100},
+    "connection_errors": 0,
+    "stage_p50_ms": {"redis": 0.2},
+    "processor_ms_a_request": {"web": 3.0},
+}
+CALLS = {"redis": 0.2, "elasticsearch": 3.0, "feast": 2.0, "triton": 1.0, "critical_path": 4.2}
+REPORT: dict[str, Any] = {
+    "dataset": "d",
+    "seed": 1,
+    "machine": {"cores": 2, "load_average": [0.0, 0.0, 0.0]},
+    "steps": {
+        name: STEP
+        for name in (
+            "offline.preprocess.s1_data_split",
+            "offline.preprocess.s2_term_trans",
+            "offline.recall.s2_vector_recall",
+            "offline.rank.s1_feature_engi",
+            "offline.rank.s2_model_train",
+            "offline_to_online.recall.s1_user_to_redis",
+        )
+    },
+    "deepfm_rows_a_second": 400_000,
+    "requests": {
+        "machine": {"cores": 2, "load_average": [0.0, 0.0, 0.0]},
+        "floor": {
+            "request_ms": 5.0,
+            "calls_in_turns_ms": CALLS,
+            "calls_in_loops_ms": CALLS,
+            "request_over_calls_in_turns": 1.19,
+            "request_over_calls_in_loops": 1.19,
+        },
+        "clients": {"1": LOAD, "16": LOAD},
+    },
+    "items": [{"factor": 1, "items": 3883}],
+    "ratings": [
+        {"factor": 1, "ratings": 1, "seconds": 1.0, "peak_mib": 1},
+        {"factor": 10, "ratings": 10, "seconds": 9.0, "peak_mib": 5000},
+    ],
+}
+
+
+def missed(report: dict[str, Any]) -> list[object]:
+    return [what for what, _, _, met in bars(report) if met == "no"]
+
+
+def test_bars_that_are_met_and_bars_that_are_not() -> None:
+    assert (
+        not missed(REPORT)
+        and "| d, seed 1" not in bench_tables(REPORT)
+        and "Data set d, seed 1" in bench_tables(REPORT)
+    )
+    slow = deepcopy(REPORT)
+    slow["steps"]["offline.rank.s2_model_train"] = {"seconds": 91.0, "peak_mib": 1.0}
+    slow["requests"]["clients"]["16"]["p99_ms"] = 15.1
+    slow["requests"]["floor"]["request_over_calls_in_turns"] = 1.21
+    slow["ratings"][1]["seconds"] = 11.1
+    assert missed(slow) == [
+        "DeepFM: the same, baselines, blend",
+        "one client, p50 over its calls made in turns",
+        "16 clients, p99 over p50",
+        "preprocess 10 × the ratings",
+    ]
+    failing = deepcopy(REPORT)
+    failing["requests"]["clients"]["16"]["statuses"] = {200: 99, 500: 1}
+    assert missed(failing) == ["16 clients for 30 s"]
+
+
+def test_a_process_is_measured_by_its_own_memory() -> None:
+    """And not by what its parent held: this one is made large first."""
+    ballast = bytearray(400 * 2**20)
+    used = run_measured([sys.executable, "-c", "import time; x = bytearray(100 * 2**20); time.sleep(0.2)"])
+    assert 100 < used.peak_mib < 250 and 0.2 < used.seconds < 5 and len(ballast)
+    with pytest.raises(subprocess.CalledProcessError):
+        run_measured([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_the_floor_is_made_of_the_calls_and_lies_below_the_request(
+    served: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.latency.CALLS", 60)
+    users = catalogue.load_table(catalogue.USER_FILTER)["userid"].to_pylist()[:50]
+    found = floor(Settings(), users)
+    for way in ("calls_in_turns_ms", "calls_in_loops_ms"):
+        calls = dict(found[way])
+        assert calls.pop("critical_path") == critical_path(calls) and min(calls.values()) > 0
+        assert critical_path(calls) < found["request_ms"]
+    loaded = under_load(Settings(), users, 4, 2.0)
+    assert loaded["requests"] > 50 and set(loaded["statuses"]) == {200} and not loaded["connection_errors"]
+    assert set(loaded["stage_p50_ms"]) == {"redis", "elasticsearch", "feast", "triton"}
+    assert {"web", "elasticsearch", "feast", "triton", "redis"} <= set(loaded["processor_ms_a_request"])
+
+
+def test_larger_catalogues_are_searched_exactly_and_removed_again(
+    served: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growth, "ITEM_FACTORS", (1, 3))
+    monkeypatch.setattr(growth, "SEARCHES", 20)
+    rows = growth.items_in_elasticsearch(Settings())
+    assert [row["items"] for row in rows] == [1682, 3 * 1682]
+    assert all(row["of_exact"] >= LEAST_OVERLAP and row["search_p50_ms"] > 0 for row in rows)
+    indices = elasticsearch_client(Settings(), 5.0).indices.get_alias(index="*")
+    assert not [name for name in indices if name.startswith("growth-")]
