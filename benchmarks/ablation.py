@@ -35,13 +35,18 @@ SEEDS = 3
 Change = Callable[[Rows], Rows]
 
 
+def unchanged(rows: Rows) -> Rows:
+    """As they are."""
+    return rows
+
+
 @dataclass(frozen=True)
 class Variant:
     """What the MLP sees, and what is done to the rows of train and valid."""
 
     name: str
     chosen: Chosen
-    change: Change = lambda rows: rows
+    change: Change = unchanged
 
 
 def without_side_features(rows: Rows) -> Rows:
@@ -59,9 +64,9 @@ def without_history(rows: Rows) -> Rows:
 
 
 def variants(chosen: Chosen) -> list[Variant]:
-    """The whole first."""
-    return [
-        Variant(f"whole (MLP sees {chosen.deep_inputs})", chosen),
+    """The whole first; what the MLP sees in it is not tried again."""
+    whole = Variant(f"whole (MLP sees {chosen.deep_inputs})", chosen)
+    others = [
         Variant("without MLP", replace(chosen, deep_inputs="none")),
         Variant("without side features", chosen, without_side_features),
         Variant("without history", chosen, without_history),
@@ -69,6 +74,7 @@ def variants(chosen: Chosen) -> list[Variant]:
         Variant("MLP sees the side features' embeddings, too", replace(chosen, deep_inputs="dense+side")),
         Variant("MLP sees all embeddings, the ids', too", replace(chosen, deep_inputs="dense+all")),
     ]
+    return [whole, *(other for other in others if (other.chosen, other.change) != (chosen, unchanged))]
 
 
 def measure(seed: int) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ under `pic/`.
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,7 +21,7 @@ import torch
 from benchmarks import systems
 from benchmarks.artefact_callers import IndexOfArtefacts, UsersOfArtefacts, artefact_callers
 from benchmarks.charts import draw_evaluation
-from benchmarks.list_metrics import KS, Lists, accuracy, beyond_accuracy, coverage
+from benchmarks.list_metrics import KS, Items, Lists, accuracy, beyond_accuracy, coverage
 from benchmarks.load import machine
 from benchmarks.replay import ReplayError, check_served, replay
 from benchmarks.report import evaluation_tables
@@ -38,7 +37,7 @@ from online.callers.feast_caller import FeastCaller
 from online.callers.redis_caller import RedisCaller
 from online.callers.triton_caller import TritonCaller
 from online.callers.types import ScoredItem
-from online.recommender import FeatureStore, RankingModel
+from online.recommender import FeatureStore, RankingModel, Recommendation
 
 SERVED = "recommender"
 BASELINES = {
@@ -54,7 +53,12 @@ TIE = 1e-4  # scores of two items closer than this may stand in either order: El
 SCORED_AT_A_TIME = 256
 TIMEOUT = 30.0
 
+DIFFERENCE_METRICS = (f"recall@{KS[1]}", f"ndcg@{KS[1]}", f"ndcg@{KS[0]}")
+GROUP_METRICS = DIFFERENCE_METRICS[:2]
+
 Figures = dict[str, Any]
+Scores = npt.NDArray[np.float64]
+PerUser = dict[str, Scores]  # [users] by metric
 
 
 @dataclass(frozen=True)
@@ -230,55 +234,83 @@ def compare_with_server(
     }
 
 
-def evaluate(settings: Settings, offline: bool) -> Figures:
-    """The report."""
-    torch.set_num_threads(1)  # scores a list at a time: a second thread costs more than it brings
-    dataset, rows = catalogue.load_json(catalogue.DATASET), online_rows()
-    wanted = rows.wanted()
-    users = sorted(wanted)
-    of = systems.read_catalogue()
-    own = systems.recommend(users)
-    lists: dict[int, list[ScoredItem]] = {user: answer.items for user, answer in own.items()}
-    comparison: Figures | None = None
-    if not offline:
-        lists, comparison = compare_with_server(settings, users, lists)
-
+def compared_lists(
+    users: Sequence[int],
+    of: systems.Catalogue,
+    served: Mapping[int, Sequence[ScoredItem]],
+    own: Mapping[int, Recommendation],
+) -> dict[str, Lists]:
+    """The recommender's lists and those of all that it is compared with, by name."""
     by_term, by_vector = systems.recalled_alone(users)
     by_logit, by_score = systems.ranked_everything(users)
-    tops: dict[str, Lists] = {
-        SERVED: {user: [item.itemid for item in items] for user, items in lists.items()},
+    not_refitted = systems.recommend(users, refitted=False)
+    return {
+        SERVED: {user: [item.itemid for item in items] for user, items in served.items()},
         BASELINES["popularity"]: systems.popular(users, of),
         BASELINES["term"]: by_term,
         BASELINES["vector"]: by_vector,
         BASELINES["recalls"]: {user: answer.candidates.itemids.tolist() for user, answer in own.items()},
         BASELINES["everything by logit"]: by_logit,
         BASELINES["everything by score"]: by_score,
-        BASELINES["not refitted"]: {
-            user: [item.itemid for item in answer.items] for user, answer in systems.recommend(users, False).items()
-        },
+        BASELINES["not refitted"]: {u: [item.itemid for item in a.items] for u, a in not_refitted.items()},
     }
-    bootstrap = Bootstrap(np.array(users), dataset["seed"])
-    figures: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
-    for name, found in tops.items():
-        figures[name] = {**accuracy(found, wanted, users), **beyond_accuracy(found, of.items, users)}
-        if len(found) < len(users):  # the ranking over everything may have had its turn with some users only
-            without = np.array([user not in found for user in users])
-            figures[name] = {metric: np.where(without, np.nan, values) for metric, values in figures[name].items()}
 
-    feast, triton = (FeastCaller(settings, TIMEOUT), TritonCaller(settings, TIMEOUT))
-    from_artefacts = artefact_callers()
-    logit, score = scores_of_rows(
-        rows,
-        from_artefacts.feast if offline else feast,
-        from_artefacts.triton if offline else triton,
-    )
-    popularity = dict(zip(of.by_popularity.tolist(), range(len(of.by_popularity), 0, -1), strict=True))
-    of_rows = Bootstrap(rows.userid, dataset["seed"])
-    scores = {
-        "DeepFM's logit": logit,
-        "final score": score,
-        "popularity": np.array([popularity.get(item, 0) for item in rows.itemid.tolist()], np.float64),
+
+def figures_of(lists: Lists, wanted: Lists, items: Items, users: Sequence[int]) -> PerUser:
+    """[users] each metric of one system; NaN for users that it had no turn with, as the ranking over everything may."""
+    figures = {**accuracy(lists, wanted, users), **beyond_accuracy(lists, items, users)}
+    without = np.array([user not in lists for user in users])
+    return {metric: np.where(without, np.nan, values) for metric, values in figures.items()}
+
+
+def by_group(figures: Mapping[str, PerUser], users: Sequence[int], bootstrap: Bootstrap) -> Figures:
+    """The recommender's and popularity's figures for each group of users."""
+    report: Figures = {}
+    for by, groups in groups_of(users).items():
+        for group, members in groups.items():
+            if members.any():
+                found = report.setdefault(by, {}).setdefault(group, {"users": int(members.sum())})
+                for name in (SERVED, BASELINES["popularity"]):
+                    some = {m: np.where(members, figures[name][m], np.nan) for m in GROUP_METRICS}
+                    found[name] = summary(some, bootstrap)
+    return report
+
+
+def scores_on_rows(rows: OnlineRows, logit: Scores, final: Scores, of: systems.Catalogue, seed: int) -> Figures:
+    """AUC over all online rows with intervals, and the calibration of the logit."""
+    bootstrap = Bootstrap(rows.userid, seed)
+    place = dict(zip(of.by_popularity.tolist(), range(len(of.by_popularity), 0, -1), strict=True))
+    popularity = np.array([place.get(item, 0) for item in rows.itemid.tolist()], np.float64)
+    return {
+        "auc": {
+            name: {"value": auc(rows.labels, z), "interval": interval(bootstrap.aucs(rows.labels, z))}
+            for name, z in (("DeepFM's logit", logit), ("final score", final), ("popularity", popularity))
+        },
+        "calibration": asdict(calibration(rows.labels, logit)),
     }
+
+
+def evaluate(settings: Settings, offline: bool) -> Figures:
+    """The report."""
+    torch.set_num_threads(1)  # scores a list at a time: a second thread costs more than it brings
+    dataset, rows = catalogue.load_json(catalogue.DATASET), online_rows()
+    wanted = rows.wanted()
+    users = sorted(wanted)
+    of, own = systems.read_catalogue(), systems.recommend(users)
+    lists: dict[int, list[ScoredItem]] = {user: answer.items for user, answer in own.items()}
+    comparison: Figures | None = None
+    if not offline:
+        lists, comparison = compare_with_server(settings, users, lists)
+
+    tops = compared_lists(users, of, lists, own)
+    figures = {name: figures_of(found, wanted, of.items, users) for name, found in tops.items()}
+    bootstrap = Bootstrap(np.array(users), dataset["seed"])
+    stores = artefact_callers()
+    logit, final = scores_of_rows(
+        rows,
+        stores.feast if offline else FeastCaller(settings, TIMEOUT),
+        stores.triton if offline else TritonCaller(settings, TIMEOUT),
+    )
     return {
         "dataset": dataset["dataset"],
         "seed": dataset["seed"],
@@ -293,36 +325,13 @@ def evaluate(settings: Settings, offline: bool) -> Figures:
         "differences": {
             f"{SERVED} - {name}": {
                 metric: difference(figures[SERVED][metric], figures[name][metric], bootstrap)
-                for metric in (f"recall@{KS[1]}", f"ndcg@{KS[1]}", f"ndcg@{KS[0]}")
+                for metric in DIFFERENCE_METRICS
             }
             for name in BASELINES.values()
         },
-        "groups": {
-            by: {
-                group: {
-                    "users": int(members.sum()),
-                    **{
-                        name: summary(
-                            {
-                                m: np.where(members, figures[name][m], np.nan)
-                                for m in (f"recall@{KS[1]}", f"ndcg@{KS[1]}")
-                            },
-                            bootstrap,
-                        )
-                        for name in (SERVED, BASELINES["popularity"])
-                    },
-                }
-                for group, members in groups.items()
-                if members.any()
-            }
-            for by, groups in groups_of(users).items()
-        },
+        "groups": by_group(figures, users, bootstrap),
         "funnel": funnel(lists, wanted, of.items.ids.tolist()),
-        "auc": {
-            name: {"value": auc(rows.labels, z), "interval": interval(of_rows.aucs(rows.labels, z))}
-            for name, z in scores.items()
-        },
-        "calibration": asdict(calibration(rows.labels, logit)),
+        **scores_on_rows(rows, logit, final, of, dataset["seed"]),
     }
 
 
@@ -343,5 +352,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.setswitchinterval(0.001)
     run_stage(main)

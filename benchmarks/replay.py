@@ -3,7 +3,6 @@
 import http.client
 import json
 import queue
-import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -107,5 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.tracebacklimit = 0
     run_stage(main)

@@ -1,5 +1,6 @@
 """What the training loops of recall and rank share: epochs, averaged weights, when to stop by a figure on `valid`."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -18,7 +19,7 @@ class BestEpoch:
     """Larger is better; `patience` epochs in a row without a gain of `minimum_gain` end the training."""
 
     patience: int
-    minimum_gain: float = 1e-4
+    minimum_gain: float
     value: float = float("-inf")
     epochs: int = 0  # how many led to the best
     state: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -34,7 +35,7 @@ class BestEpoch:
 
 @dataclass(frozen=True)
 class Schedule(Generic[Model]):
-    """When to stop: `patience` epochs after the best by `evaluate` on valid, or after the epochs that it chose.
+    """When to stop: by `evaluate` on valid, as BestEpoch says, or after the epochs that it chose.
 
     `report` hears of each epoch (its number from 1, its figure) and may end the fit with an exception.
     """
@@ -42,6 +43,7 @@ class Schedule(Generic[Model]):
     epochs: int
     evaluate: Callable[[Model], float] | None = None
     patience: int = 2
+    minimum_gain: float = 1e-4
     report: Callable[[int, float], None] = lambda epoch, figure: None
 
 
@@ -65,7 +67,7 @@ def run_epochs(
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / max(count, 1)))
     hook = optimizer.register_step_post_hook(lambda *_: averaged.update_parameters(model))
     judged: Model = averaged.module  # type: ignore[assignment]
-    best = BestEpoch(schedule.patience)
+    best = BestEpoch(schedule.patience, schedule.minimum_gain)
     with tqdm(range(1, schedule.epochs + 1), desc=name, unit="epoch", leave=False, disable=None) as bar:
         for epoch in bar:
             model.train()
@@ -90,6 +92,7 @@ def training_device() -> torch.device:
     """The GPU when there is one, with algorithms that give the same result each time, as the CPU's do anyway."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which cuBLAS refuses to be deterministic
     torch.use_deterministic_algorithms(True)  # on the CPU it would import for two seconds, and change nothing
     return torch.device("cuda")
 

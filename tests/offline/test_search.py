@@ -17,7 +17,7 @@ def found_with(optimum: float, trials: int = 6, margin: float = float("inf")) ->
 
     def fit(params: Params, report) -> tuple[float, BestEpoch]:  # type: ignore[no-untyped-def]
         height = 0.8 - 0.02 * float(np.log(params["l2"] / optimum)) ** 2
-        best = BestEpoch(2)
+        best = BestEpoch(2, 1e-4)
         for epoch in range(1, 9):
             report(epoch, height * epoch / 8)
             best.stop_after(height * epoch / 8, nn.Identity())
