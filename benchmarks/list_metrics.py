@@ -1,15 +1,22 @@
 """What recommended lists are worth, user by user: LensKit's metrics of ranked lists, and what they offer beyond."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from lenskit.data import ItemList
-from lenskit.metrics import NDCG, Hit, Recall, RecipRank
+from lenskit.metrics import NDCG, Hit, ListMetric, LogRankWeight, Recall, RecipRank
 
 KS = (10, 50)
-METRICS = {"recall": Recall, "ndcg": NDCG, "hit_rate": Hit, "mrr": RecipRank}
+# NDCG with 1 / log2(rank + 1), by which the blend is chosen, too; by default LensKit does not discount the first two.
+DISCOUNT = LogRankWeight(offset=1)
+METRICS: dict[str, Callable[[int], ListMetric]] = {
+    "recall": Recall,
+    "ndcg": lambda k: NDCG(k, weight=DISCOUNT),
+    "hit_rate": Hit,
+    "mrr": RecipRank,
+}
 
 Lists = Mapping[int, Sequence[int]]  # items of each user, best first
 Floats = npt.NDArray[np.float64]
