@@ -2,6 +2,7 @@
 
 import json
 import queue
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -52,6 +53,7 @@ class FeastCaller:
         )
         self._address = settings.feast_host, settings.feast_port
         self._idle = queue.LifoQueue[HTTPConnection](connections)  # of `ask`
+        weakref.finalize(self, _close_all, self._idle)
 
     def _post(self, path: str, content: dict[str, Any], timeout: float) -> bytes:
         answer = self._pool.request("POST", path, json=content, timeout=timeout)
@@ -144,6 +146,14 @@ class FeastCaller:
     def ping(self) -> None:
         """Raises ServiceUnavailable unless Feast knows the feature services."""
         self.features("user", [0])
+
+
+def _close_all(idle: queue.LifoQueue[HTTPConnection]) -> None:
+    while True:
+        try:
+            idle.get_nowait().close()
+        except queue.Empty:
+            return
 
 
 def _question(entity: Entity, ids: Sequence[int]) -> dict[str, Any]:
