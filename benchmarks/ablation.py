@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.load import machine
-from benchmarks.report import table
+from benchmarks.report import table, verdict
 from data_exchange_center import catalogue
 from data_exchange_center.columns import ITEM_INDEX, SPLIT, USER_INDEX, Split
 from data_exchange_center.features import SPARSE_COLUMNS
@@ -108,7 +108,7 @@ def measure(seed: int) -> list[dict[str, Any]]:
                 "of_seeds": [round(value, 6) for value in aucs],
                 "difference": float(np.mean(drawn - whole)),
                 "interval": (low, high),
-                "verdict": "higher" if low > 0 else "lower" if high < 0 else "no difference shown",
+                "verdict": verdict(low, high),
             }
         )
         print(f"{variant.name}: {np.mean(aucs):.4f}", flush=True)

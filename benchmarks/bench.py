@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.charts import latency as draw_latency
-from benchmarks.growth import items_in_elasticsearch, ratings_in_preprocessing
+from benchmarks.growth import generate_command, items_in_elasticsearch, ratings_in_preprocessing
 from benchmarks.latency import floor, under_load
 from benchmarks.load import machine
 from benchmarks.report import bench_tables
@@ -48,16 +48,13 @@ def run_all(settings: Settings, env: Mapping[str, str]) -> dict[str, Measured]:
     """What `make run` does after the install, on a fresh stack: each step's time and memory."""
     used: dict[str, Measured] = {}
 
-    def run(name: str, *command: str, **more: str) -> None:
+    def run(name: str, *command: str) -> None:
         print(f"{name} ...", flush=True)
-        used[name] = run_measured([sys.executable, "-m", *command], {**env, **more})
+        used[name] = run_measured([sys.executable, "-m", *command], env)
 
     with tempfile.TemporaryDirectory() as folder:
         if settings.data_dir is None and settings.dataset == "generated":
-            generate = "import sys; from pathlib import Path; from offline.preprocess.synthetic import generate"
-            command = f"{generate}; generate(Path(sys.argv[1]), seed=int(sys.argv[2]))"
-            arguments = [sys.executable, "-c", command, str(Path(folder) / "raw"), str(settings.seed)]
-            used["data"] = run_measured(arguments)
+            used["data"] = run_measured(generate_command(Path(folder) / "raw", 1, settings.seed))
         run("data, found", "offline.preprocess.movielens")
     for stage in STAGES:
         run(stage, stage)
@@ -85,7 +82,7 @@ def rows_a_second() -> float:
 
 def measure() -> Figures:
     """The report; the growth of the preprocessing at the end, when no server is running any more."""
-    report: Figures = {"machine": machine(), "settings": {"clients": CLIENTS}}
+    report: Figures = {"machine": machine()}
     with settings_of_its_own() as env, in_force(env) as settings:
         used = run_all(settings, env)
         dataset = catalogue.load_json(catalogue.DATASET)
@@ -105,7 +102,7 @@ def measure() -> Figures:
         print("more items ...", flush=True)
         report["items"] = items_in_elasticsearch(settings)
     print("more ratings ...", flush=True)
-    report["ratings"] = ratings_in_preprocessing()
+    report["ratings"] = ratings_in_preprocessing(report["seed"])
     return report
 
 

@@ -24,7 +24,7 @@ from benchmarks.charts import draw_evaluation
 from benchmarks.list_metrics import KS, Items, Lists, accuracy, beyond_accuracy, coverage
 from benchmarks.load import machine
 from benchmarks.replay import ReplayError, check_served, replay
-from benchmarks.report import evaluation_tables
+from benchmarks.report import evaluation_tables, verdict
 from data_exchange_center import catalogue
 from data_exchange_center.assembler import assemble
 from data_exchange_center.columns import AGE, GENDER, ITEMID, LABEL, USERID
@@ -169,8 +169,7 @@ def difference(
     """Of two systems on the same users; called one only where its interval leaves out 0."""
     gain = one - other
     low, high = interval(bootstrap.means(gain))
-    verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
-    return {"value": float(np.nanmean(gain)), "interval": (low, high), "verdict": verdict}
+    return {"value": float(np.nanmean(gain)), "interval": (low, high), "verdict": verdict(low, high)}
 
 
 def funnel(lists: Mapping[int, Sequence[ScoredItem]], wanted: Lists, known: Sequence[int]) -> dict[str, float]:

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from elasticsearch import Elasticsearch
 
-from data_exchange_center import catalogue
-from data_exchange_center.columns import GENRES, ITEM_INDEX, ITEMID, POSITIVES
-from data_exchange_center.serving_names import ES_ALIAS, ES_GENRES, ES_ITEMID, ES_POPULARITY, ES_VECTOR
+from data_exchange_center.serving_names import ES_ALIAS, ES_ITEMID, ES_VECTOR
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_measured
+from offline_to_online.recall import s2_item_to_es
 from offline_to_online.recall.item_index import Document, check_nearest, create_index, fill_index
 from offline_to_online.recall.user_recall import users_to_load
 from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
@@ -31,25 +30,28 @@ GENERATE = """
 import sys
 from pathlib import Path
 from offline.preprocess.synthetic import Scale, generate
-factor = int(sys.argv[2])
-generate(Path(sys.argv[1]), Scale(users=6040 * factor, ratings=1_000_209 * factor, max_userid=6040 * factor))
+factor, seed = map(int, sys.argv[2:])
+scale = Scale(users=6040 * factor, ratings=1_000_209 * factor, max_userid=6040 * factor)
+generate(Path(sys.argv[1]), scale, seed)
 """
+
+
+def generate_command(folder: Path, factor: int, seed: int) -> list[str]:
+    """Generates so many times ML-1M's users and ratings, in a process that can be measured."""
+    return [sys.executable, "-c", GENERATE, str(folder), str(factor), str(seed)]
 
 
 def documents(factor: int, seed: int) -> list[Document]:
     """The catalogue's items and `factor` - 1 noisy copies of each, with ids of their own."""
-    items, popular = catalogue.load_table(catalogue.ITEMS), catalogue.load_table(catalogue.POPULAR_ITEMS)
-    vectors = catalogue.load_array(catalogue.ITEM_VECTORS)[items[ITEM_INDEX].to_numpy()]
-    positives = dict(zip(popular[ITEMID].to_pylist(), popular[POSITIVES].to_pylist(), strict=True))
-    ids, genres = items[ITEMID].to_pylist(), items[GENRES].to_pylist()
-    rng, content = np.random.default_rng(seed), list[Document]()
-    for copy in range(factor):
-        noise = NOISE * rng.normal(size=vectors.shape).astype(np.float32) if copy else 0
-        for itemid, of_item, vector in zip(ids, genres, (vectors + noise).tolist(), strict=True):
-            own = itemid + copy * (ids[-1] + 1)
-            content.append(
-                {ES_ITEMID: str(own), ES_GENRES: of_item, ES_VECTOR: vector, ES_POPULARITY: positives[itemid]}
-            )
+    items = s2_item_to_es.documents()
+    ids, vectors = [int(item[ES_ITEMID]) for item in items], np.array([item[ES_VECTOR] for item in items], np.float32)
+    rng, content = np.random.default_rng(seed), list(items)
+    for copy in range(1, factor):
+        noisy = vectors + NOISE * rng.normal(size=vectors.shape).astype(np.float32)
+        content += [
+            {**item, ES_ITEMID: str(own + copy * (ids[-1] + 1)), ES_VECTOR: vector}
+            for item, own, vector in zip(items, ids, noisy.tolist(), strict=True)
+        ]
     return content
 
 
@@ -92,13 +94,13 @@ def items_in_elasticsearch(settings: Settings) -> list[dict[str, Any]]:
     return rows
 
 
-def ratings_in_preprocessing() -> list[dict[str, Any]]:
+def ratings_in_preprocessing(seed: int) -> list[dict[str, Any]]:
     """s1 and s2 on generated data of 1 and 10 times ML-1M's users and ratings, in a folder that is removed again."""
     rows = []
     for factor in RATING_FACTORS:
         with tempfile.TemporaryDirectory() as folder:
             raw = Path(folder) / "raw"
-            run_measured([sys.executable, "-c", GENERATE, str(raw), str(factor)])
+            run_measured(generate_command(raw, factor, seed))
             env = {"DATA_DIR": str(raw), "ARTEFACTS_DIR": str(Path(folder) / "artefacts")}
             stages = [
                 run_measured([sys.executable, "-m", f"offline.preprocess.{stage}"], env)

@@ -22,6 +22,11 @@ COLUMNS = (
 )
 
 
+def verdict(low: float, high: float) -> str:
+    """What the interval of a difference says of it."""
+    return "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
+
+
 def table(rows: list[list[object]], headers: list[str]) -> str:
     """A Markdown table."""
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)

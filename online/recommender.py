@@ -208,7 +208,7 @@ class Recommender:
             callers: the four services.
             load: reads what comes from the artefacts.
             refresh_seconds: between two readings of the items' features.
-            threads: requests served at once; each may have one call to Feast under way beside the others.
+            threads: of the questions whether a service is ready.
             changed: gives another value when `load` would.
         """
         self._callers = callers
