@@ -8,12 +8,28 @@ from data_exchange_center.features import DENSE_COLUMNS, SPARSE_COLUMNS, entity_
 USER_COLUMNS = entity_columns("user")
 ITEM_COLUMNS = entity_columns("item")
 
-_both = USER_COLUMNS + ITEM_COLUMNS
-_sparse_at = [_both.index(name) for name in SPARSE_COLUMNS]
-_dense_at = [_both.index(name) for name in DENSE_COLUMNS]
+Block = tuple[slice, slice]
 
 UNKNOWN_USER: npt.NDArray[np.int64] = np.zeros(len(USER_COLUMNS), np.int64)
 UNKNOWN_ITEM: npt.NDArray[np.int64] = np.zeros(len(ITEM_COLUMNS), np.int64)
+
+
+def _blocks(wanted: tuple[str, ...], given: tuple[str, ...]) -> list[Block]:
+    """Runs of columns that stand in the same order in both: (where in wanted, where in given), to be copied whole."""
+    blocks: list[Block] = []
+    for to, name in enumerate(wanted):
+        if name not in given:
+            continue
+        at = given.index(name)
+        if blocks and (blocks[-1][0].stop, blocks[-1][1].stop) == (to, at):
+            blocks[-1] = slice(blocks[-1][0].start, to + 1), slice(blocks[-1][1].start, at + 1)
+        else:
+            blocks.append((slice(to, to + 1), slice(at, at + 1)))
+    return blocks
+
+
+_SPARSE = _blocks(SPARSE_COLUMNS, USER_COLUMNS), _blocks(SPARSE_COLUMNS, ITEM_COLUMNS)
+_DENSE = _blocks(DENSE_COLUMNS, USER_COLUMNS), _blocks(DENSE_COLUMNS, ITEM_COLUMNS)
 
 
 def assemble(
@@ -28,5 +44,11 @@ def assemble(
     Returns:
         sparse [n, 23] int64 and dense [n, 36] float32.
     """
-    rows = np.concatenate([np.broadcast_to(user, (len(items), len(USER_COLUMNS))), items], axis=1)
-    return rows[:, _sparse_at].astype(np.int64), rows[:, _dense_at].astype(np.float32)
+    sparse = np.empty((len(items), len(SPARSE_COLUMNS)), np.int64)
+    dense = np.empty((len(items), len(DENSE_COLUMNS)), np.float32)
+    for inputs, (of_user, of_item) in ((sparse, _SPARSE), (dense, _DENSE)):
+        for to, at in of_user:
+            inputs[:, to] = user[..., at]
+        for to, at in of_item:
+            inputs[:, to] = items[:, at]
+    return sparse, dense

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Literal
 
 from data_exchange_center.columns import AGE, GENDER, ITEM_INDEX, ITEMID, OCCUPATION, USER_INDEX, USERID
@@ -66,6 +67,7 @@ SPARSE_COLUMNS: tuple[str, ...] = tuple(f.name for f in SPARSE)
 DENSE_COLUMNS: tuple[str, ...] = tuple(f.name for f in DENSE)
 
 
+@cache
 def entity_columns(entity: Entity) -> tuple[str, ...]:
     """The names of one entity's features, in the declaration's order."""
     return tuple(f.name for f in FEATURES if f.entity == entity)

@@ -9,6 +9,7 @@ RECALL_SIZE = 200  # candidates a request hands to the ranking model
 VECTOR_RECALL_SIZE = 150  # of which at most so many come from the vectors where a user has terms, which fill up
 TERM_BOOST = 0.1
 VECTOR_BOOST = 0.9
+SMALLEST = float(np.finfo(np.float32).tiny)
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -28,7 +29,7 @@ def recall_scores(es_scores: Floats, by_term: npt.NDArray[np.bool_], by_vector: 
         [n] x, plus TERM_BOOST / VECTOR_BOOST for what the terms query found. A hit of the terms query alone has no
         known x; it is not among the nearest, so the smallest x of those stands for it, 0 when there are none.
     """
-    similarity = np.maximum((es_scores - TERM_BOOST * by_term) / VECTOR_BOOST, np.finfo(np.float32).tiny)
+    similarity = np.maximum((es_scores - TERM_BOOST * by_term) / VECTOR_BOOST, SMALLEST)
     product = np.where(similarity >= 1, similarity - 1, 1 - 1 / similarity)
     floor = product[by_vector].min() if by_vector.any() else 0.0
     scores: Floats = np.where(by_vector, product, floor) + TERM_BOOST / VECTOR_BOOST * by_term

@@ -79,7 +79,10 @@ class ServingData:
 
 @dataclass(frozen=True)
 class ItemFeatures:
-    """All items' features: [n] sorted ids and [n, 19] values of assembler.ITEM_COLUMNS."""
+    """All items' features: [n + 1] sorted ids and [n + 1, 19] values of assembler.ITEM_COLUMNS.
+
+    The last row is no item's: it stands for all that are not among the others.
+    """
 
     ids: Values
     values: Values
@@ -91,18 +94,16 @@ class ItemFeatures:
         Raises:
             ServiceUnavailable: the store does not answer.
         """
-        ids, parts = sorted(itemids), [NO_ITEMS.values]
+        ids, parts = sorted(itemids), []
         for start in range(0, len(ids), at_a_time):
             parts.append(store.all_features("item", ids[start : start + at_a_time])[0])
             time.sleep(pause)
-        return cls(np.array(ids, np.int64), np.concatenate(parts))
+        return cls(np.append(np.array(ids, np.int64), NO_ITEMS.ids), np.concatenate([*parts, NO_ITEMS.values]))
 
     def of(self, itemids: Values) -> Values:
         """[n, 19] features; those of an unknown item are zeros."""
-        if not len(self.ids):
-            return np.tile(UNKNOWN_ITEM, (len(itemids), 1))
-        at = np.minimum(np.searchsorted(self.ids, itemids), len(self.ids) - 1)
-        return np.where((self.ids[at] == itemids)[:, None], self.values[at], UNKNOWN_ITEM)
+        at = np.searchsorted(self.ids, itemids)
+        return self.values[np.where(self.ids[at] == itemids, at, -1)]
 
 
-NO_ITEMS = ItemFeatures(np.empty(0, np.int64), np.empty((0, len(UNKNOWN_ITEM)), np.int64))
+NO_ITEMS = ItemFeatures(np.array([np.iinfo(np.int64).max]), UNKNOWN_ITEM[None])

@@ -1,6 +1,7 @@
 """What callers take and give; nothing mutable is handed along."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -77,8 +78,7 @@ class Candidates:
 NO_CANDIDATES = Candidates(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.bool_), np.empty(0, np.bool_))
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredItem:
+class ScoredItem(NamedTuple):
     """One line of the answer. `logit` is None where the ranking model had no say."""
 
     itemid: int

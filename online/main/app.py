@@ -34,6 +34,8 @@ USERS_TO_CHOOSE_FROM = 200
 TIMEOUTS = {"redis": 0.1, "elasticsearch": 0.3, "feast": 0.3, "triton": 0.2}
 REFRESH_SECONDS = 60.0
 
+REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+
 requests_log = logging.getLogger("recsys_pipeline.requests")
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -112,19 +114,19 @@ def answer_of(userid: int, found: Recommendation, explain: bool) -> c.RecommendA
     titles = found.snapshot.data.titles
     ranks = ranks_of(found.candidates) if explain else {}
     items: list[dict[str, Any]] = []
-    for item in found.items:
-        title = titles.get(item.itemid, NO_TITLE)
+    for itemid, score, recall_score, logit, recalled_by in found.items:
+        title = titles.get(itemid, NO_TITLE)
         line = {
-            "itemid": item.itemid,
+            "itemid": itemid,
             "title": title.title,
             "genres": title.genres,
-            "score": item.score,
-            "recall_score": item.recall_score,
-            "logit": item.logit,
-            "recalled_by": item.recalled_by,
+            "score": score,
+            "recall_score": recall_score,
+            "logit": logit,
+            "recalled_by": recalled_by,
         }
-        if item.itemid in ranks:
-            line["ranks"] = ranks[item.itemid]
+        if itemid in ranks:
+            line["ranks"] = ranks[itemid]
         items.append(line)
     answer: dict[str, Any] = {
         "userid": userid,
@@ -190,7 +192,7 @@ def create_app(
     @app.before_request
     def begin() -> None:
         given = flask.request.headers.get("X-Request-ID", "")
-        flask.g.request_id = given if re.fullmatch(r"[\w.-]{1,64}", given, re.ASCII) else secrets.token_hex(8)
+        flask.g.request_id = given if given and REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         flask.g.began = time.perf_counter()
 
     @app.after_request
@@ -198,7 +200,6 @@ def create_app(
         seconds = time.perf_counter() - flask.g.began
         # Only paths that exist become labels: whoever scans for others must not fill the memory.
         path = flask.request.url_rule.rule if flask.request.url_rule else "other"
-        metrics.REQUESTS.labels(path, response.status_code).observe(seconds)
         response.headers["X-Request-ID"] = flask.g.request_id
         said = {
             "request_id": flask.g.request_id,
@@ -208,12 +209,20 @@ def create_app(
             "milliseconds": round(seconds * 1000, 2),
             **flask.g.get("said", {}),
         }
-        requests_log.info("request", extra=said)
+        found: Recommendation | None = flask.g.get("found")
+
+        @response.call_on_close  # once the answer is sent: nobody waits for what is noted of it
+        def note() -> None:
+            metrics.REQUESTS.labels(path, response.status_code).observe(seconds)
+            if found:
+                metrics.count(found)
+            requests_log.info("request", extra=said)
+
         return response
 
     def recommend(asked: c.RecommendRequest) -> flask.Response:
         found = recommender.recommend(asked.userid, asked.size)
-        metrics.count(found)
+        flask.g.found = found
         answer = answer_of(asked.userid, found, asked.explain)
         flask.g.said = {"userid": asked.userid, "items": len(answer.items)}
         for name in ("model_version", "fallback", "degraded"):

@@ -7,6 +7,7 @@ GET /recommend?userid=1, POST /recommend, POST /events, GET /history, the page a
 """
 
 import argparse
+import gc
 import logging
 import os
 import shutil
@@ -52,7 +53,10 @@ class Server(BaseApplication):  # type: ignore[misc]
         """One application a worker."""
         from online.main.app import create_app  # not at the top: see online/main/metrics.py
 
-        return create_app(self._settings)
+        app = create_app(self._settings)
+        gc.collect()
+        gc.freeze()  # what lives as long as the worker is not searched through in the middle of requests
+        return app
 
 
 def forget_worker(_: Any, worker: Any) -> None:
