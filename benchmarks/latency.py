@@ -2,15 +2,22 @@
 
 import http.client
 import itertools
+import os
+import socket
+import subprocess
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import psutil
 
 from benchmarks.load import ask
+from benchmarks.stack import free_ports
 from data_exchange_center.assembler import UNKNOWN_ITEM, assemble
 from data_exchange_center.serving_names import ES_EXACT_UP_TO
 from data_exchange_center.settings import Settings
@@ -21,64 +28,140 @@ from online.callers.triton_caller import TritonCaller
 from services.__main__ import WEB, recorder_of
 
 TIMEOUT = 5.0
-WARM_UP = 200
-CALLS = 600
+START_SECONDS = 30.0
+# Each way of asking has its turn for a block of users, so that all of them see the machine's slow minutes; the first of
+# a block find the caches as another way left them and are not counted.
+BLOCK, LEFT_OUT = 50, 10
+BLOCKS, WARM_UP_BLOCKS = 24, 3
 
 Times = dict[str, float]
 
 
+class Calls:
+    """The calls of a request to the four services, without the request."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Connects, and takes what any user's candidates look like to the model."""
+        self.redis, self.es = RedisCaller(settings, TIMEOUT), ElasticsearchCaller(settings, TIMEOUT)
+        self.feast, self.triton = FeastCaller(settings, TIMEOUT), TritonCaller(settings, TIMEOUT)
+        self.rows = assemble(self.feast.features("user", [1])[0][0], np.tile(UNKNOWN_ITEM, (200, 1)))
+
+    def make(self, userid: int) -> Times:
+        """As online/recommender.py makes them, in seconds: Feast works while Elasticsearch searches."""
+        moments = [time.perf_counter()]
+        user = self.redis.user(userid)
+        moments.append(time.perf_counter())
+        features = self.feast.ask("user", [userid])
+        moments.append(time.perf_counter())
+        if user:
+            self.es.recall(user, ES_EXACT_UP_TO)
+        moments.append(time.perf_counter())
+        features()
+        moments.append(time.perf_counter())
+        self.triton.score(*self.rows)
+        moments.append(time.perf_counter())
+        redis, asking, es, answer, triton = np.diff(moments).tolist()
+        return {"redis": redis, "elasticsearch": es, "feast": asking + answer, "triton": triton}
+
+
 def floor(settings: Settings, users: Sequence[int]) -> dict[str, Any]:
-    """Median milliseconds of each call alone, and of a whole request beside them in the same loop.
+    """Median milliseconds of a whole request, and of its calls without it.
 
-    In turns: for one user after the other, a request to the web server, then the same calls without it, one by one.
-    Both then find the machine as the other left it. In loops: each call by itself, over and over, which finds every
-    cache warm; no request can.
+    The calls are measured as a request makes them, where Feast's share is what it costs beside Elasticsearch; and each
+    by itself, over and over, which finds every cache warm and no other call under way. Beside them, a request to a
+    server that makes only the calls (benchmarks/calls_only.py).
     """
-    redis, es = RedisCaller(settings, TIMEOUT), ElasticsearchCaller(settings, TIMEOUT)
-    feast, triton = FeastCaller(settings, TIMEOUT), TritonCaller(settings, TIMEOUT)
-    known = {user: recall for user, recall in zip(users, redis.users(users), strict=True) if recall}
-    rows = assemble(feast.features("user", users[:1])[0][0], np.tile(UNKNOWN_ITEM, (200, 1)))
-    calls: dict[str, Callable[[int], Any]] = {
-        "redis": redis.user,
-        "elasticsearch": lambda user: es.recall(known[user], ES_EXACT_UP_TO),
-        "feast": lambda user: feast.features("user", [user]),
-        "triton": lambda _: triton.score(*rows),
+    calls = Calls(settings)
+    known = {user: recall for user, recall in zip(users, calls.redis.users(users), strict=True) if recall}
+    alone: dict[str, Callable[[int], Any]] = {
+        "redis": calls.redis.user,
+        "elasticsearch": lambda user: calls.es.recall(known[user], ES_EXACT_UP_TO),
+        "feast": lambda user: calls.feast.features("user", [user]),
+        "triton": lambda _: calls.triton.score(*calls.rows),
     }
-    connection = http.client.HTTPConnection(settings.web_host, settings.web_port, timeout=TIMEOUT)
-
-    def request(user: int) -> None:
-        connection.request("GET", f"/recommend?userid={user}")
-        connection.getresponse().read()
-
-    in_turns = _medians({"request": request, **calls}, list(known), together=True)
-    in_loops = _medians(calls, list(known), together=False)
-    connection.close()
-    whole = in_turns.pop("request")
+    with calls_only(settings) as port:
+        real, bare = (
+            http.client.HTTPConnection(settings.web_host, p, timeout=TIMEOUT) for p in (settings.web_port, port)
+        )
+        ways: dict[str, Callable[[int], Times]] = {
+            "request": partial(_timed, "whole", partial(_get, real)),
+            "calls only": partial(_timed, "whole", partial(_get, bare)),
+            "as made": calls.make,
+            **{f"{name} alone": partial(_timed, name, call) for name, call in alone.items()},
+        }
+        found = _in_blocks(ways, list(known))
+        real.close()
+        bare.close()
+    as_made, by_itself = found["as made"], {name: found[f"{name} alone"][name] for name in alone}
+    whole, only = found["request"]["whole"], found["calls only"]["whole"]
+    paths = {"as_made": round(sum(as_made.values()), 2), "by_itself": critical_path(by_itself)}
     return {
         "request_ms": whole,
-        "calls_in_turns_ms": {**in_turns, "critical_path": critical_path(in_turns)},
-        "calls_in_loops_ms": {**in_loops, "critical_path": critical_path(in_loops)},
-        "request_over_calls_in_turns": round(whole / critical_path(in_turns), 2),
-        "request_over_calls_in_loops": round(whole / critical_path(in_loops), 2),
+        "calls_only_server_ms": only,
+        "calls_as_made_ms": {**as_made, "critical_path": paths["as_made"]},
+        "calls_by_themselves_ms": {**by_itself, "critical_path": paths["by_itself"]},
+        "request_over_calls_as_made": round(whole / paths["as_made"], 2),
+        "request_over_calls_by_themselves": round(whole / paths["by_itself"], 2),
+        "calls_only_server_over_calls_as_made": round(only / paths["as_made"], 2),
+        "calls_only_server_over_calls_by_themselves": round(only / paths["by_itself"], 2),
     }
 
 
 def critical_path(calls: Times) -> float:
-    """Redis, then Elasticsearch and Feast at the same time, then Triton."""
+    """Redis, then Elasticsearch and Feast at the same time, then Triton; of calls measured by themselves."""
     return round(calls["redis"] + max(calls["elasticsearch"], calls["feast"]) + calls["triton"], 2)
 
 
-def _medians(calls: dict[str, Callable[[int], Any]], users: Sequence[int], together: bool) -> Times:
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    rounds: list[list[str]] = [list(calls)] if together else [[name] for name in calls]
-    for names in rounds:
-        for turn, user in enumerate(itertools.islice(itertools.cycle(users), WARM_UP + CALLS)):
-            for name in names:
-                began = time.perf_counter()
-                calls[name](user)
-                if turn >= WARM_UP:
-                    taken[name].append(time.perf_counter() - began)
-    return {name: round(float(np.median(times)) * 1000, 2) for name, times in taken.items()}
+@contextmanager
+def calls_only(settings: Settings) -> Iterator[int]:
+    """The server of benchmarks/calls_only.py, on the port that is given."""
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "benchmarks.calls_only"]
+    server = subprocess.Popen(command, env={**os.environ, "WEB_PORT": str(port)}, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not _listens(settings.web_host, port):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{' '.join(command)} does not start: run it to see why.")
+            time.sleep(0.1)
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _listens(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
+
+
+def _get(connection: http.client.HTTPConnection, user: int) -> None:
+    connection.request("GET", f"/recommend?userid={user}")
+    connection.getresponse().read()
+
+
+def _timed(name: str, call: Callable[[int], Any], user: int) -> Times:
+    began = time.perf_counter()
+    call(user)
+    return {name: time.perf_counter() - began}
+
+
+def _in_blocks(ways: dict[str, Callable[[int], Times]], users: Sequence[int]) -> dict[str, Times]:
+    """Median milliseconds of what each way times."""
+    taken: dict[str, dict[str, list[float]]] = {way: defaultdict(list) for way in ways}
+    turn = itertools.cycle(users)
+    for block in range(WARM_UP_BLOCKS + BLOCKS):
+        some = list(itertools.islice(turn, BLOCK))
+        for way, measure in ways.items():
+            for place, user in enumerate(some):
+                times = measure(user)
+                if block >= WARM_UP_BLOCKS and place >= LEFT_OUT:
+                    for name, seconds in times.items():
+                        taken[way][name].append(seconds)
+    return {
+        way: {name: round(float(np.median(seconds)) * 1000, 2) for name, seconds in times.items()}
+        for way, times in taken.items()
+    }
 
 
 def processor_seconds(settings: Settings) -> Times:
