@@ -211,6 +211,8 @@ def create_app(
         }
         found: Recommendation | None = flask.g.get("found")
 
+        response.direct_passthrough = False  # of files: what is passed through is never closed
+
         @response.call_on_close  # once the answer is sent: nobody waits for what is noted of it
         def note() -> None:
             metrics.REQUESTS.labels(path, response.status_code).observe(seconds)
