@@ -1,6 +1,7 @@
 """The four services' callers on the artefacts alone: the recommender gives the same lists without a server."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -165,12 +166,24 @@ class ModelOfArtefacts:
         """Always there."""
 
 
-def artefact_callers(refitted: bool = True) -> Callers:
-    """All four, with what is served, or (`refitted` False) with what was fitted to the training rows alone."""
+@dataclass(frozen=True)
+class ArtefactCallers(Callers):
+    """All four; read once, they serve for everything that is compared."""
+
+    redis: UsersOfArtefacts
+    elasticsearch: IndexOfArtefacts
+    feast: FeaturesOfArtefacts
+    triton: ModelOfArtefacts
+
+
+def artefact_callers(refitted: bool = True) -> ArtefactCallers:
+    """With what is served, or (`refitted` False) with what was fitted to the training rows alone."""
     c = catalogue
     users, items, model = (
         (c.USER_VECTORS, c.ITEM_VECTORS, c.DEEPFM_MODEL)
         if refitted
         else (c.MEASURED_USER_VECTORS, c.MEASURED_ITEM_VECTORS, c.MEASURED_DEEPFM_MODEL)
     )
-    return Callers(UsersOfArtefacts(users), IndexOfArtefacts(items), FeaturesOfArtefacts(), ModelOfArtefacts(model))
+    return ArtefactCallers(
+        UsersOfArtefacts(users), IndexOfArtefacts(items), FeaturesOfArtefacts(), ModelOfArtefacts(model)
+    )

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks import systems
-from benchmarks.artefact_callers import IndexOfArtefacts, UsersOfArtefacts, artefact_callers
+from benchmarks.artefact_callers import ArtefactCallers, artefact_callers
 from benchmarks.charts import draw_evaluation
 from benchmarks.list_metrics import KS, Items, Lists, accuracy, beyond_accuracy, coverage
 from benchmarks.load import machine
@@ -120,13 +120,14 @@ def groups_of(users: Sequence[int]) -> dict[str, dict[str, npt.NDArray[np.bool_]
 
 
 def scores_of_rows(
-    rows: OnlineRows, feast: FeatureStore, triton: RankingModel
+    rows: OnlineRows, feast: FeatureStore, triton: RankingModel, stores: ArtefactCallers
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """The served logit and final score of every online row, recalled or not; users' features as they are now.
 
     Args:
         rows: n of them.
         feast, triton: the servers, or the artefacts.
+        stores: the artefacts, for the recall score of what Elasticsearch does not return.
 
     Returns:
         [n] logits, [n] final scores.
@@ -142,7 +143,7 @@ def scores_of_rows(
         logits.append(part)
         weight = model.blend_weight
     logit = np.concatenate(logits).astype(np.float64)
-    known, index = UsersOfArtefacts(catalogue.USER_VECTORS), IndexOfArtefacts(catalogue.ITEM_VECTORS)
+    known, index = stores.redis, stores.elasticsearch
     recall = np.zeros(len(rows.userid))
     for user, of_this in zip(users.tolist(), np.split(np.argsort(of_user, kind="stable"), _ends(of_user)), strict=True):
         if user in known.users:
@@ -236,16 +237,17 @@ def compare_with_server(
 def compared_lists(
     users: Sequence[int],
     of: systems.Catalogue,
+    stores: ArtefactCallers,
     served: Mapping[int, Sequence[ScoredItem]],
     own: Mapping[int, Recommendation],
 ) -> dict[str, Lists]:
     """The recommender's lists and those of all that it is compared with, by name."""
-    by_term, by_vector = systems.recalled_alone(users)
-    by_logit, by_score = systems.ranked_everything(users)
-    not_refitted = systems.recommend(users, refitted=False)
+    by_term, by_vector = systems.recalled_alone(users, stores)
+    by_logit, by_score = systems.ranked_everything(users, stores)
+    not_refitted = systems.recommend(users, artefact_callers(refitted=False), "the same, not refitted")
     return {
         SERVED: {user: [item.itemid for item in items] for user, items in served.items()},
-        BASELINES["popularity"]: systems.popular(users, of),
+        BASELINES["popularity"]: systems.popular(users, of, stores.redis),
         BASELINES["term"]: by_term,
         BASELINES["vector"]: by_vector,
         BASELINES["recalls"]: {user: answer.candidates.itemids.tolist() for user, answer in own.items()},
@@ -295,20 +297,21 @@ def evaluate(settings: Settings, offline: bool) -> Figures:
     dataset, rows = catalogue.load_json(catalogue.DATASET), online_rows()
     wanted = rows.wanted()
     users = sorted(wanted)
-    of, own = systems.read_catalogue(), systems.recommend(users)
+    of, stores = systems.read_catalogue(), artefact_callers()
+    own = systems.recommend(users, stores, "recommender on artefacts")
     lists: dict[int, list[ScoredItem]] = {user: answer.items for user, answer in own.items()}
     comparison: Figures | None = None
     if not offline:
         lists, comparison = compare_with_server(settings, users, lists)
 
-    tops = compared_lists(users, of, lists, own)
+    tops = compared_lists(users, of, stores, lists, own)
     figures = {name: figures_of(found, wanted, of.items, users) for name, found in tops.items()}
     bootstrap = Bootstrap(np.array(users), dataset["seed"])
-    stores = artefact_callers()
     logit, final = scores_of_rows(
         rows,
         stores.feast if offline else FeastCaller(settings, TIMEOUT),
         stores.triton if offline else TritonCaller(settings, TIMEOUT),
+        stores,
     )
     return {
         "dataset": dataset["dataset"],

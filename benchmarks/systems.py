@@ -8,13 +8,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from tqdm import tqdm
 
-from benchmarks.artefact_callers import (
-    FeaturesOfArtefacts,
-    IndexOfArtefacts,
-    ModelOfArtefacts,
-    UsersOfArtefacts,
-    artefact_callers,
-)
+from benchmarks.artefact_callers import ArtefactCallers, UsersOfArtefacts
 from benchmarks.list_metrics import Items
 from data_exchange_center import catalogue
 from data_exchange_center.assembler import assemble
@@ -22,7 +16,7 @@ from data_exchange_center.columns import ITEMID, LABEL, USERID
 from data_exchange_center.features import GENRE_FLAGS
 from data_exchange_center.scoring import RECALL_SIZE, final_scores
 from online.callers.types import UserRecall
-from online.recommender import Recommendation, Recommender
+from online.recommender import Callers, Recommendation, Recommender
 from online.serving_data import ServingData
 
 LISTED = 50
@@ -52,19 +46,17 @@ def read_catalogue() -> Catalogue:
     return Catalogue(Items(ids, flags, raters, len(users)), ids[np.lexsort((ids, -positives))])
 
 
-def recommend(users: Sequence[int], refitted: bool = True) -> dict[int, Recommendation]:
-    """Each user's RECALL_SIZE items by the server's own recommender."""
-    recommender = Recommender(artefact_callers(refitted), ServingData.load, 3600.0, threads=1)
-    name = "recommender on artefacts" if refitted else "the same, not refitted"
+def recommend(users: Sequence[int], callers: Callers, name: str) -> dict[int, Recommendation]:
+    """Each user's RECALL_SIZE items by the server's own recommender; `name` stands at the progress bar."""
+    recommender = Recommender(callers, ServingData.load, 3600.0, threads=1)
     try:
         return {user: recommender.recommend(user, RECALL_SIZE) for user in _bar(users, name)}
     finally:
         recommender.close()
 
 
-def popular(users: Sequence[int], of: Catalogue) -> Lists:
+def popular(users: Sequence[int], of: Catalogue, known: UsersOfArtefacts) -> Lists:
     """The most popular items that each user has not seen."""
-    known = UsersOfArtefacts(catalogue.USER_VECTORS)
     lists = {}
     for user in users:
         seen = known.users[user].seen if user in known.users else ()
@@ -73,9 +65,9 @@ def popular(users: Sequence[int], of: Catalogue) -> Lists:
     return lists
 
 
-def recalled_alone(users: Sequence[int]) -> tuple[Lists, Lists]:
+def recalled_alone(users: Sequence[int], callers: ArtefactCallers) -> tuple[Lists, Lists]:
     """Term recall alone and vector recall alone, each in its own order."""
-    known, index = UsersOfArtefacts(catalogue.USER_VECTORS), IndexOfArtefacts(catalogue.ITEM_VECTORS)
+    known, index = callers.redis, callers.elasticsearch
     by_term, by_vector = Lists(), Lists()
     for user in _bar(users, "recalls alone"):
         if recall := known.users.get(user):
@@ -87,13 +79,12 @@ def recalled_alone(users: Sequence[int]) -> tuple[Lists, Lists]:
     return by_term, by_vector
 
 
-def ranked_everything(users: Sequence[int]) -> tuple[Lists, Lists]:
+def ranked_everything(users: Sequence[int], callers: ArtefactCallers) -> tuple[Lists, Lists]:
     """Without recall: every unseen item by DeepFM's logit alone, and by the final score.
 
     Of the first MOST_PAIRS / items users: the others have no list.
     """
-    known, index = UsersOfArtefacts(catalogue.USER_VECTORS), IndexOfArtefacts(catalogue.ITEM_VECTORS)
-    features, model = FeaturesOfArtefacts(), ModelOfArtefacts(catalogue.DEEPFM_MODEL)
+    known, index, features, model = callers.redis, callers.elasticsearch, callers.feast, callers.triton
     items, _ = features.features("item", index.ids.tolist())
     by_logit, by_score = Lists(), Lists()
     for user in _bar(users[: MOST_PAIRS // len(index.ids)], "ranking over everything"):

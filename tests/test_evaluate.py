@@ -113,5 +113,5 @@ def test_popularity_is_counted_over_all_offline_rows(artefacts: Offline) -> None
     of = systems.read_catalogue()
     assert most[of.by_popularity[0]] == most.max()
     user = int(online_rows().userid[0])
-    seen = UsersOfArtefacts(catalogue.USER_VECTORS).users[user].seen
-    assert not set(systems.popular([user], of)[user]) & set(seen)
+    known = UsersOfArtefacts(catalogue.USER_VECTORS)
+    assert not set(systems.popular([user], of, known)[user]) & set(known.users[user].seen)

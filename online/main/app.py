@@ -192,7 +192,7 @@ def create_app(
     @app.before_request
     def begin() -> None:
         given = flask.request.headers.get("X-Request-ID", "")
-        flask.g.request_id = given if given and REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        flask.g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         flask.g.began = time.perf_counter()
 
     @app.after_request
