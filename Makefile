@@ -7,11 +7,14 @@ PYTHON_VERSIONS := >=3.11,<3.14
 # pandas, torch and Feast take seconds longer to import without their bytecode.
 INSTALL := $(UV) pip install --quiet --compile-bytecode --require-hashes
 
+# The status of `python -m services serving` when no web server responds, the one fault that a run cures.
+NOT_SERVING := 3
+
 .DEFAULT_GOAL := help
-.PHONY: help install data offline services status load check serve run stop evaluate bench test lint lock
+.PHONY: help install data offline services status load check serve run stop evaluate evaluate-offline bench pictures test lint lock
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
 install: .venv/.installed .venv-triton/.installed ## the two environments, from the lock files
 
@@ -59,12 +62,20 @@ run: install ## everything: install, data, offline, services, load, check, serve
 	$(MAKE) --no-print-directory serve
 	$(PY) -m online.main.s2_client --size 10
 
-evaluate: install ## how good the lists are: report in .run/, charts in pic/
-	@$(PY) -m benchmarks.replay 2>/dev/null || $(MAKE) --no-print-directory run
-	$(PY) -m benchmarks.evaluate
+evaluate: install ## how good the lists are, through the server: report and charts in .run/
+	@$(PY) -m services serving; status=$$?; \
+	if [ $$status = $(NOT_SERVING) ]; then echo "so everything is run first"; $(MAKE) --no-print-directory run; \
+	else exit $$status; fi
+	$(PY) -m benchmarks.quality.evaluate
+
+evaluate-offline: install ## the same on the artefacts alone, without a server
+	$(PY) -m benchmarks.quality.evaluate --offline
 
 bench: install ## how fast everything is, on a stack of its own: report in .run/
-	$(PY) -m benchmarks.bench
+	$(PY) -m benchmarks.speed.bench
+
+pictures: install ## the readmes' charts in pic/, from the reports of the default data set
+	$(PY) -m benchmarks.quality.charts --publish
 
 stop: ## stops what was started, and nothing else
 	@if [ -x $(PY) ]; then $(PY) -m services stop; fi
@@ -84,7 +95,7 @@ lint: install ## ruff and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-lock: | $(filter .tools/bin/uv,$(UV)) ## pins the dependencies anew
+lock: | $(filter .tools/bin/uv,$(UV)) ## pins the dependencies again
 	for name in requirements services/triton-requirements; do \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $$name.txt -o $$name.lock; \
 	done

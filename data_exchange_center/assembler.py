@@ -1,30 +1,33 @@
-"""Puts a user's and some items' features together in the declared order: the server's, the check's and the funnel's."""
+"""Puts the features of a user and of some items together in the declared order.
+
+The server, the consistency check and the funnel that the blend is chosen on all call this one function.
+"""
 
 import numpy as np
-import numpy.typing as npt
 
+from data_exchange_center.arrays import Float32Array, Int64Array, IntArray
 from data_exchange_center.features import DENSE_COLUMNS, SPARSE_COLUMNS, entity_columns
 
 USER_COLUMNS = entity_columns("user")
 ITEM_COLUMNS = entity_columns("item")
 
-Block = tuple[slice, slice]
+Block = tuple[slice, slice]  # columns of the model's input, and the same columns of an entity
 
-UNKNOWN_USER: npt.NDArray[np.int64] = np.zeros(len(USER_COLUMNS), np.int64)
-UNKNOWN_ITEM: npt.NDArray[np.int64] = np.zeros(len(ITEM_COLUMNS), np.int64)
+UNKNOWN_USER: Int64Array = np.zeros(len(USER_COLUMNS), np.int64)
+UNKNOWN_ITEM: Int64Array = np.zeros(len(ITEM_COLUMNS), np.int64)
 
 
-def _blocks(wanted: tuple[str, ...], given: tuple[str, ...]) -> list[Block]:
-    """Runs of columns that stand in the same order in both: (where in wanted, where in given), to be copied whole."""
+def _blocks(inputs: tuple[str, ...], entity: tuple[str, ...]) -> list[Block]:
+    """Runs of columns that stand in the same order in both, so that each run is copied as a whole."""
     blocks: list[Block] = []
-    for to, name in enumerate(wanted):
-        if name not in given:
+    for target, name in enumerate(inputs):
+        if name not in entity:
             continue
-        at = given.index(name)
-        if blocks and (blocks[-1][0].stop, blocks[-1][1].stop) == (to, at):
-            blocks[-1] = slice(blocks[-1][0].start, to + 1), slice(blocks[-1][1].start, at + 1)
+        source = entity.index(name)
+        if blocks and (blocks[-1][0].stop, blocks[-1][1].stop) == (target, source):
+            blocks[-1] = slice(blocks[-1][0].start, target + 1), slice(blocks[-1][1].start, source + 1)
         else:
-            blocks.append((slice(to, to + 1), slice(at, at + 1)))
+            blocks.append((slice(target, target + 1), slice(source, source + 1)))
     return blocks
 
 
@@ -32,9 +35,7 @@ _SPARSE = _blocks(SPARSE_COLUMNS, USER_COLUMNS), _blocks(SPARSE_COLUMNS, ITEM_CO
 _DENSE = _blocks(DENSE_COLUMNS, USER_COLUMNS), _blocks(DENSE_COLUMNS, ITEM_COLUMNS)
 
 
-def assemble(
-    user: npt.NDArray[np.integer], items: npt.NDArray[np.integer]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+def assemble(user: IntArray, items: IntArray) -> tuple[Int64Array, Float32Array]:
     """The model's two inputs for one user and n items.
 
     Args:
@@ -46,9 +47,9 @@ def assemble(
     """
     sparse = np.empty((len(items), len(SPARSE_COLUMNS)), np.int64)
     dense = np.empty((len(items), len(DENSE_COLUMNS)), np.float32)
-    for inputs, (of_user, of_item) in ((sparse, _SPARSE), (dense, _DENSE)):
-        for to, at in of_user:
-            inputs[:, to] = user[..., at]
-        for to, at in of_item:
-            inputs[:, to] = items[:, at]
+    for inputs, (user_blocks, item_blocks) in ((sparse, _SPARSE), (dense, _DENSE)):
+        for target, source in user_blocks:
+            inputs[:, target] = user[..., source]
+        for target, source in item_blocks:
+            inputs[:, target] = items[:, source]
     return sparse, dense

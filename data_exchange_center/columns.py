@@ -1,25 +1,33 @@
-"""Column names, written once: a misspelt column is then an ImportError, not an empty result."""
+"""Column names, written once: a misspelt column is then an AttributeError, not an empty result.
 
-USERID = "userid"
-ITEMID = "itemid"
-RATING = "rating"
-TIMESTAMP = "timestamp"
-LABEL = "label"  # 1 when rating > POSITIVE_ABOVE, else 0
-SPLIT = "split"  # see Split
-USER_INDEX = "user_index"  # position of the userid in the vocabulary of the offline rows, 0 = unknown
-ITEM_INDEX = "item_index"  # the same for the itemid
-GENDER = "gender"
-AGE = "age"
-OCCUPATION = "occupation"
-TITLE = "title"
-GENRES = "genres"
-TERMS = "terms"
-ITEMS = "items"
-POSITIVES = "positives"
-EVENT_TIMESTAMP = "event_timestamp"
+Standard library only: the Feast server's container imports this file.
+"""
 
 LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0
-POSITIVE_ABOVE = 3
+POSITIVE_ABOVE = 3  # a rating above it is a positive
+
+
+class Column:
+    """The columns of tables and artefacts; always used with the class's name in front."""
+
+    USERID = "userid"
+    ITEMID = "itemid"
+    RATING = "rating"
+    TIMESTAMP = "timestamp"  # seconds since 1970
+    IMPRESSION = "impression"  # key of an offline impression: its row number in the split's order
+    LABEL = "label"  # 1 when rating > POSITIVE_ABOVE, else 0
+    SPLIT = "split"  # see Split
+    USER_INDEX = "user_index"  # position of the userid in the vocabulary of the offline rows, 0 = unknown
+    ITEM_INDEX = "item_index"  # the same for the itemid
+    GENDER = "gender"
+    AGE = "age"
+    OCCUPATION = "occupation"
+    TITLE = "title"
+    GENRES = "genres"
+    TERMS = "terms"
+    SEEN_ITEMS = "seen_items"
+    POSITIVES = "positives"
+    EVENT_TIMESTAMP = "event_timestamp"
 
 
 class Split:

@@ -2,8 +2,9 @@
 
 Everything that depends on them is derived from the tuple below and never typed again: the columns of the
 training frame, the model's embedding tables, the ONNX inputs, Feast's fields, Triton's config and the order in
-which the server assembles a candidate. To add a feature, add it here and fill its column in
-offline/rank/s1_feature_engi.py; to see who would disagree, run the consistency check.
+which the server assembles a candidate. To add a feature of a user or an item, add its line here and the function that
+computes its column to offline/rank/derived_features.py, where an example stands; the consistency check then compares
+what is served with what was trained on.
 
 Standard library only: the Feast server's container imports this file.
 """
@@ -15,12 +16,12 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Literal
 
-from data_exchange_center.columns import AGE, GENDER, ITEM_INDEX, ITEMID, OCCUPATION, USER_INDEX, USERID
+from data_exchange_center.columns import Column
 from data_exchange_center.vocabularies import FIXED_SIZES, GENRES, slug
 
 Entity = Literal["user", "item"]
 
-JOIN_KEYS: Mapping[Entity, str] = {"user": USERID, "item": ITEMID}
+JOIN_KEYS: Mapping[Entity, str] = {"user": Column.USERID, "item": Column.ITEMID}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class SparseFeature:
 
 @dataclass(frozen=True)
 class DenseFeature:
-    """A raw count, carried as float32; only the model standardises it."""
+    """A raw count or another whole number from 0 to 255, carried as float32; only the model standardises it."""
 
     name: str
     entity: Entity
@@ -51,11 +52,11 @@ ID_DIM = 16
 SIDE_DIM = 2
 
 FEATURES: tuple[SparseFeature | DenseFeature, ...] = (
-    SparseFeature(USER_INDEX, "user", USERID, ID_DIM),
-    SparseFeature(GENDER, "user", "gender", SIDE_DIM),
-    SparseFeature(AGE, "user", "age", SIDE_DIM),
-    SparseFeature(OCCUPATION, "user", "occupation", SIDE_DIM),
-    SparseFeature(ITEM_INDEX, "item", ITEMID, ID_DIM),
+    SparseFeature(Column.USER_INDEX, "user", Column.USERID, ID_DIM),
+    SparseFeature(Column.GENDER, "user", "gender", SIDE_DIM),
+    SparseFeature(Column.AGE, "user", "age", SIDE_DIM),
+    SparseFeature(Column.OCCUPATION, "user", "occupation", SIDE_DIM),
+    SparseFeature(Column.ITEM_INDEX, "item", Column.ITEMID, ID_DIM),
     *(SparseFeature(flag, "item", "flag", SIDE_DIM) for flag in GENRE_FLAGS),
     *(DenseFeature(count, "user") for count in HISTORY_COUNTS),
 )

@@ -1,4 +1,11 @@
-"""The names under which the stores and the model are written by the loaders and read by the server."""
+"""The names under which the loaders write into the stores and the server reads from them.
+
+Standard library only: the Feast server's container imports this file.
+"""
+
+from dataclasses import dataclass
+
+from data_exchange_center.features import HISTORY_COUNTS, Entity, entity_columns
 
 # Redis, database 0. Values are JSON, so that `redis-cli get user_term:1` reads as what it is.
 REDIS_DATABASE = 0
@@ -10,28 +17,41 @@ REDIS_EVENTS = "user_events:{}"  # a list of the events accepted since the last 
 REDIS_PREFIXES = tuple(key.format("") for key in (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER, REDIS_RECENT, REDIS_EVENTS))
 REDIS_UNPUSHED = "unpushed_users"  # a set: users whose events are not in Feast yet
 
-LARGEST_ID = 2**53 - 1  # the largest integer that JSON readers agree on
-
-# Elasticsearch. The alias is what the server searches; the loader switches it to a complete new index.
+# Elasticsearch. The server searches the alias; the loader points it at a new index once that is complete.
 ES_ALIAS = "ml_item"
 ES_ITEMID = "itemid"
 ES_GENRES = "genres"
 ES_VECTOR = "vector"
 ES_POPULARITY = "popularity"
-ES_EXACT_UP_TO = 1_000_000  # items; the loader builds a graph of vectors only for larger catalogues
-TERM_QUERY = "term"  # names of the two queries: matched_queries says which recall found a hit
+TERM_QUERY = "term"  # names of the two queries: `matched_queries` of a hit lists those that found it
 VECTOR_QUERY = "vector"
 
 # Feast. Its online store is database 1 of the same Redis.
 FEAST_PROJECT = "recsys_pipeline"
 FEAST_REDIS_DATABASE = 1
-FEAST_VIEWS = {"user": "user_features", "item": "item_features"}
+
+
+@dataclass(frozen=True)
+class FeastView:
+    """Features of one entity that are written together; every feature of an entity is in exactly one view."""
+
+    name: str
+    entity: Entity
+    columns: tuple[str, ...]
+
+
+# What an event changes is a view of its own, so that a push replaces it without knowing the rest of the user.
+USER_PROFILE = FeastView(
+    "user_profile", "user", tuple(name for name in entity_columns("user") if name not in HISTORY_COUNTS)
+)
+USER_HISTORY = FeastView("user_history", "user", HISTORY_COUNTS)
+ITEM_FEATURES = FeastView("item_features", "item", entity_columns("item"))
+FEAST_VIEWS = (USER_PROFILE, USER_HISTORY, ITEM_FEATURES)
 FEAST_SERVICES = {"user": "ml_user", "item": "ml_item"}
-FEAST_USER_PUSH = "ml_user_push"
+FEAST_HISTORY_PUSH = "user_history_push"  # the push source of USER_HISTORY
 
 # Triton.
 TRITON_MODEL = "ml_rec"
 TRITON_SPARSE = "sparse_features"  # INT64 [batch, 23]
 TRITON_DENSE = "dense_features"  # FP32 [batch, 36]
 TRITON_OUTPUT = "logit"  # FP32 [batch, 1]
-TRITON_MAX_BATCH = 256

@@ -1,21 +1,26 @@
 """Runs all stages of offline/ in order, and only those whose code, settings, inputs or outputs changed.
 
-python -m offline            (or: make offline)
+    python -m offline            (or: make offline)
+
+After each stage a record of what its result followed from is kept beside the artefacts; a stage is run again when the
+present state differs from its record.
 """
 
 import ast
 import hashlib
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from data_exchange_center import catalogue
+from data_exchange_center.artefact import Artefacts
+from data_exchange_center.commit import complete_interrupted_commits
+from data_exchange_center.measured_process import run_measured
 from data_exchange_center.settings import ROOT, Settings
-from data_exchange_center.stage import run_measured, run_stage
+from data_exchange_center.stage import run_stage
 from offline.preprocess import movielens
 
 STAGES = (
@@ -27,17 +32,25 @@ STAGES = (
     "offline.rank.s2_model_train",
 )
 
+State = dict[str, Any]
+
 
 def sources_of(module: str) -> set[Path]:
-    """The project's files that a module is made of: itself and, transitively, what it imports from the project."""
+    """The project's files that a module is made of.
+
+    They are its own file and, transitively, those of the modules that it imports from the project, with the packages
+    that these lie in.
+    """
     found: set[Path] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        file = ROOT / f"{name.replace('.', '/')}.py"
+        place = ROOT / name.replace(".", "/")
+        file = place / "__init__.py" if place.is_dir() else place.with_name(f"{place.name}.py")
         if not file.exists() or file in found:
             continue
         found.add(file)
+        waiting += [name.rpartition(".")[0]] if "." in name else []
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module:
                 waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
@@ -47,37 +60,51 @@ def sources_of(module: str) -> set[Path]:
 
 
 def digest(file: Path) -> str:
-    """sha256 of a file."""
+    """The sha256 of a file."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def state_of(name: str, stage: ModuleType, settings: Settings) -> dict[str, Any]:
-    """All that a stage's result follows from, and the result."""
-    catalogue.complete_interrupted_commits()
-    reads: dict[str, Any] = {a.path: digest(a.file) if a.file.exists() else None for a in stage.READS}
-    if not reads:  # the first stage reads the raw data, which is large: its size and time will do
+def digests(artefacts: Artefacts) -> dict[str, str | None]:
+    """The digest of each artefact by its path, None for one that is missing."""
+    complete_interrupted_commits()
+    return {a.path: digest(a.file) if a.file.exists() else None for a in artefacts}
+
+
+def inputs_of(name: str, reads: Artefacts, settings: Settings) -> State:
+    """All that a stage's result follows from: its code and what it reads.
+
+    The first stage reads no artefact, but the settings and the raw data; these are large, so that their sizes and times
+    stand for them. Later stages take the settings from the first one's artefacts.
+    """
+    read: State = {**digests(reads)}
+    if not reads:
         stats = {file: (settings.raw_data / file).stat() for file in movielens.FILES}
-        reads = {str(settings.raw_data / file): [s.st_size, s.st_mtime_ns] for file, s in stats.items()}
-        reads["settings"] = [settings.dataset_name, settings.seed]
-    return {
-        "code": {str(file.relative_to(ROOT)): digest(file) for file in sorted(sources_of(name))},
-        "reads": reads,
-        "writes": {a.path: digest(a.file) if a.file.exists() else None for a in stage.WRITES},
-    }
+        read = {str(settings.raw_data / file): [s.st_size, s.st_mtime_ns] for file, s in stats.items()}
+        read["settings"] = [settings.dataset_name, settings.seed]
+    return {"code": {str(file.relative_to(ROOT)): digest(file) for file in sorted(sources_of(name))}, "reads": read}
+
+
+def recorded(record: Path) -> State | None:
+    """The state that a record holds; None where there is none, or one that a killed run left unfinished."""
+    try:
+        state: State = json.loads(record.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return state
 
 
 def run(name: str) -> None:
-    """Runs a stage as a script of its own; says how long it took and the most memory it held."""
+    """Runs a stage as a script of its own, and prints how long it took and the most memory that it held."""
     try:
         used = run_measured([sys.executable, "-m", name])
     except subprocess.CalledProcessError as error:
-        sys.exit(error.returncode)  # it has said why
+        sys.exit(error.returncode)  # the stage has printed why
     print(f"  {used.seconds:.1f} s, {used.peak_mib:.0f} MiB at most", flush=True)
 
 
 def main() -> None:
-    """Stage by stage."""
+    """Goes through the stages in order and runs those whose state differs from their record."""
     settings = Settings()
     movielens.check_present(settings)
     records = settings.artefacts / ".stages"
@@ -85,12 +112,16 @@ def main() -> None:
     for name in STAGES:
         stage = importlib.import_module(name)
         record = records / f"{name}.json"
-        if record.exists() and json.loads(record.read_text()) == state_of(name, stage, settings):
+        # Taken before the run: a source that is edited while the stage runs makes it run again the next time.
+        inputs = inputs_of(name, stage.READS, settings)
+        if recorded(record) == {**inputs, "writes": digests(stage.WRITES)}:
             print(f"{name}: unchanged", flush=True)
             continue
         print(f"{name}:", flush=True)
         run(name)
-        record.write_text(json.dumps(state_of(name, stage, settings), indent=1))
+        draft = record.with_suffix(".draft")
+        draft.write_text(json.dumps({**inputs, "writes": digests(stage.WRITES)}, indent=1))
+        os.replace(draft, record)
 
 
 if __name__ == "__main__":

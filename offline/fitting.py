@@ -1,4 +1,4 @@
-"""What the training loops of recall and rank share: epochs, averaged weights, when to stop by a figure on `valid`."""
+"""What the training loops of recall and rank share: epochs, averaged weights, and early stopping on `valid`."""
 
 import os
 from collections.abc import Callable
@@ -11,22 +11,22 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 Model = TypeVar("Model", bound=nn.Module)
-Steps = Callable[[torch.optim.Optimizer], None]
+TrainEpoch = Callable[[torch.optim.Optimizer], None]
 
 
 @dataclass
 class BestEpoch:
-    """Larger is better; `patience` epochs in a row without a gain of `minimum_gain` end the training."""
+    """Early stopping after `patience` epochs in a row without a gain of `minimum_gain`; larger is better."""
 
     patience: int
     minimum_gain: float
     value: float = float("-inf")
-    epochs: int = 0  # how many led to the best
+    epochs: int = 0  # the number of the best epoch, from 1
     state: dict[str, Any] = field(default_factory=dict, repr=False)
     curve: list[float] = field(default_factory=list)
 
     def stop_after(self, value: float, model: nn.Module) -> bool:
-        """Takes the figure of the epoch just finished; True when training should end."""
+        """Takes the metric of the epoch just finished; True when training should end."""
         self.curve.append(round(value, 6))
         if value >= self.value + self.minimum_gain:
             self.value, self.epochs, self.state = value, len(self.curve), state_on_cpu(model)
@@ -35,48 +35,57 @@ class BestEpoch:
 
 @dataclass(frozen=True)
 class Schedule(Generic[Model]):
-    """When to stop: by `evaluate` on valid, as BestEpoch says, or after the epochs that it chose.
+    """How long to train.
 
-    `report` hears of each epoch (its number from 1, its figure) and may end the fit with an exception.
+    Attributes:
+        epochs: at most so many; exactly so many where `evaluate` is None.
+        evaluate: the metric on valid, by which BestEpoch stops earlier.
+        patience, minimum_gain: see BestEpoch.
+        report: is called after each epoch with its number, from 1, and its metric; it may end the fit by raising.
     """
 
     epochs: int
     evaluate: Callable[[Model], float] | None = None
     patience: int = 2
     minimum_gain: float = 1e-4
-    report: Callable[[int, float], None] = lambda epoch, figure: None
+    report: Callable[[int, float], None] = lambda epoch, metric: None
 
 
 def run_epochs(
-    model: Model, optimizer: torch.optim.Optimizer, steps: Steps, count: int, schedule: Schedule[Model], name: str
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    train_epoch: TrainEpoch,
+    steps_per_epoch: int,
+    schedule: Schedule[Model],
+    name: str,
 ) -> BestEpoch:
     """Trains until the schedule says stop; `model` then holds the averaged weights of the best epoch.
 
-    The averaged weights are judged and kept, because single steps wander around the optimum: the average scores better,
-    and its figure rises and falls smoothly, so that stopping by it does not depend on luck. The exponential moving
-    average reaches back over about one epoch.
+    The averaged weights are evaluated and kept, because single steps wander around the optimum: the average scores
+    better, and its metric rises and falls smoothly, so that stopping by it does not depend on luck. The exponential
+    moving average reaches back over about one epoch.
 
     Args:
         model: trained in place.
-        optimizer: of its parameters.
-        steps: one epoch.
-        count: of the steps in it.
-        schedule: how long.
-        name: for the progress bar.
+        optimizer: updates the model's parameters.
+        train_epoch: takes all optimizer steps of one epoch.
+        steps_per_epoch: how many steps that are.
+        schedule: when to stop.
+        name: is shown at the progress bar.
     """
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / max(count, 1)))
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / max(steps_per_epoch, 1)))
     hook = optimizer.register_step_post_hook(lambda *_: averaged.update_parameters(model))
-    judged: Model = averaged.module  # type: ignore[assignment]
+    averaged_model: Model = averaged.module  # type: ignore[assignment]
     best = BestEpoch(schedule.patience, schedule.minimum_gain)
     with tqdm(range(1, schedule.epochs + 1), desc=name, unit="epoch", leave=False, disable=None) as bar:
         for epoch in bar:
             model.train()
-            steps(optimizer)
-            # Without a figure to go by, the last of the epochs asked for is the best.
-            figure = schedule.evaluate(judged) if schedule.evaluate else float(epoch)
-            bar.set_postfix(valid=f"{figure:.4f}")
-            schedule.report(epoch, figure)
-            if best.stop_after(figure, judged):
+            train_epoch(optimizer)
+            # Without a metric to stop by, the last of the epochs asked for is the best.
+            metric = schedule.evaluate(averaged_model) if schedule.evaluate else float(epoch)
+            bar.set_postfix(valid=f"{metric:.4f}")
+            schedule.report(epoch, metric)
+            if best.stop_after(metric, averaged_model):
                 break
     hook.remove()
     model.load_state_dict(best.state)

@@ -1,14 +1,17 @@
 """Processes that outlive the command that started them: recorded, found again, and stopped with their children."""
 
+import errno
 import json
 import os
 import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
+LARGEST_PORT = 65_535
 STOP_SECONDS = 20  # Elasticsearch takes some to flush
 
 
@@ -70,7 +73,7 @@ class Recorder:
             return None
 
     def family(self, name: str) -> list[psutil.Process]:
-        """The recorded process, if it is alive, and before its descendants."""
+        """The recorded process, if it is alive, followed by its descendants."""
         process = self.running(name)
         return [process, *process.children(recursive=True)] if process else []
 
@@ -97,18 +100,43 @@ class Recorder:
         return "\n".join(log.read_text("utf-8", "replace").splitlines()[-lines:]) if log.exists() else ""
 
 
+class Port(NamedTuple):
+    """Where a server is to listen: the arguments of check_port_free."""
+
+    host: str
+    port: int
+    service: str
+    setting: str
+
+
 def check_port_free(host: str, port: int, service: str, setting: str) -> None:
-    """Refuses a port that something else listens on.
+    """Refuses a port that cannot be listened on.
+
+    Args:
+        host: a name or an address of this machine.
+        port: 1 to 65,535.
+        service: the server's name, for the message.
+        setting: the setting that holds the port, for the message.
 
     Raises:
-        ServiceError: naming the port and the setting to change.
+        ServiceError: naming the port, the reason and the setting to change.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ServiceError(
+                    f"port {port} for {service} is taken ({error.strerror}): stop what listens there, or set {setting} "
+                    f"to a free port, for example `{setting}={_another_port(port)}` in .env."
+                ) from error
             raise ServiceError(
-                f"port {port} for {service} is taken ({error.strerror}): stop what listens there, or set {setting} "
-                f"to a free port, for example `{setting}={port + 10000}` in .env."
+                f"{service} cannot listen on {host}:{port} ({error.strerror}): check the host in the settings, and set "
+                f"{setting} to a port that this user may open, for example `{setting}={_another_port(port)}` in .env."
             ) from error
+
+
+def _another_port(port: int) -> int:
+    """A port to propose, above those that only root may open and below the largest."""
+    return port + 10_000 if 1024 <= port + 10_000 <= LARGEST_PORT else 20_000 + port % 10_000

@@ -28,7 +28,7 @@ class TritonPythonModel:
         self.outputs = [o["name"] for o in config["output"]]
 
     def execute(self, requests):
-        """Answers each request; a failing one gets an error, not its neighbours."""
+        """Responds to each request; one that fails gets an error, and its neighbours their results."""
         responses = []
         for request in requests:
             try:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import requests
 
-from benchmarks.stack import settings_of_its_own
 from offline.preprocess.synthetic import Scale, generate
+from testkit.stack import settings_of_its_own
 
 CHECK = "offline_to_online.rank.s3_check_offline_and_online"
 ROOT = Path(__file__).resolve().parent.parent
-# Large enough for popularity < logistic regression < FM < DeepFM to hold, with ids in the hundreds of thousands and
-# gaps between them: nothing in the code may know ML-1M's bounds.
+# Large enough for popularity < FM < DeepFM to hold. The ids go into the hundreds of thousands,
+# with gaps between them, since nothing in the code may know ML-1M's bounds.
 SCALE = Scale(users=943, items=1682, ratings=100_000, max_userid=900_000, max_itemid=500_000)
 
 
@@ -79,10 +79,10 @@ class Stack:
     artefacts: Path
 
     def recommend(self, userid: int, **parameters: int) -> dict[str, Any]:
-        """The answer of /recommend; fails the test unless it is a 200."""
-        answer = requests.get(f"{self.url}/recommend", {"userid": userid, **parameters}, timeout=5)
-        assert answer.status_code == 200, answer.text
-        content: dict[str, Any] = answer.json()
+        """The response of /recommend; fails the test unless its status is 200."""
+        response = requests.get(f"{self.url}/recommend", {"userid": userid, **parameters}, timeout=5)
+        assert response.status_code == 200, response.text
+        content: dict[str, Any] = response.json()
         return content
 
 

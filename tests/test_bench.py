@@ -1,18 +1,21 @@
-"""Establishes that the benchmark's pieces measure what they say, and that a missed bar is called missed."""
+"""Establishes that the benchmark's pieces measure what they say, and that a missed target is called missed."""
 
 import subprocess
 import sys
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import growth
-from benchmarks.latency import critical_path, floor, under_load
-from benchmarks.report import bars, bench_tables
+from benchmarks.speed import growth
+from benchmarks.speed.latency import critical_path, floor, under_load
+from benchmarks.speed.latency_chart import latency
+from benchmarks.speed.tables import bench_tables
+from benchmarks.speed.targets import targets
 from data_exchange_center import catalogue
+from data_exchange_center.measured_process import run_measured
 from data_exchange_center.settings import Settings
-from data_exchange_center.stage import run_measured
 from offline_to_online.recall.item_index import LEAST_OVERLAP
 from online.callers.es_caller import elasticsearch_client
 from tests.conftest import Stack
@@ -68,11 +71,11 @@ REPORT: dict[str, Any] = {
 }
 
 
-def missed(report: dict[str, Any]) -> list[object]:
-    return [what for what, _, _, met in bars(report) if met == "no"]
+def missed(report: dict[str, Any]) -> list[str]:
+    return [target.what for target in targets(report) if not target.met]
 
 
-def test_bars_that_are_met_and_bars_that_are_not() -> None:
+def test_targets_that_are_met_and_targets_that_are_not() -> None:
     assert (
         not missed(REPORT)
         and "| d, seed 1" not in bench_tables(REPORT)
@@ -92,10 +95,19 @@ def test_bars_that_are_met_and_bars_that_are_not() -> None:
     failing = deepcopy(REPORT)
     failing["requests"]["clients"]["16"]["statuses"] = {200: 99, 500: 1}
     assert missed(failing) == ["16 clients for 30 s"]
+    assert "| 16 clients for 30 s " in bench_tables(failing) and bench_tables(failing).count("| no ") == 1
+
+
+def test_the_chart_of_a_report_goes_where_it_is_told_to(tmp_path: Path) -> None:
+    """And the same report gives the same bytes."""
+    file = latency(REPORT, tmp_path)
+    first = file.read_bytes()
+    assert file == tmp_path / "latency.png" and first.startswith(b"\x89PNG")
+    assert latency(REPORT, tmp_path).read_bytes() == first
 
 
 def test_a_process_is_measured_by_its_own_memory() -> None:
-    """And not by what its parent held: this one is made large first."""
+    """It is not measured by what its parent held, which is made large first."""
     ballast = bytearray(400 * 2**20)
     used = run_measured([sys.executable, "-c", "import time; x = bytearray(100 * 2**20); time.sleep(0.2)"])
     assert 100 < used.peak_mib < 250 and 0.2 < used.seconds < 5 and len(ballast)
@@ -106,8 +118,8 @@ def test_a_process_is_measured_by_its_own_memory() -> None:
 def test_the_floor_is_made_of_the_calls_and_lies_below_the_request(
     served: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.latency.BLOCKS", 3)
-    users = catalogue.load_table(catalogue.USER_FILTER)["userid"].to_pylist()[:50]
+    monkeypatch.setattr("benchmarks.speed.latency.BLOCKS", 3)
+    users = catalogue.USER_FILTER.load()["userid"].to_pylist()[:50]
     found = floor(Settings(), users)
     as_made, by_itself = dict(found["calls_as_made_ms"]), dict(found["calls_by_themselves_ms"])
     path = as_made.pop("critical_path")

@@ -6,9 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -18,36 +16,32 @@ import requests
 from onnx import numpy_helper
 
 from data_exchange_center import catalogue
-from data_exchange_center.features import COLUMNS
-from data_exchange_center.scoring import TERM_BOOST, VECTOR_BOOST
-from data_exchange_center.serving_names import ES_ALIAS
+from data_exchange_center.elasticsearch_scores import TERM_BONUS
+from data_exchange_center.features import COLUMNS, HISTORY_COUNTS
+from data_exchange_center.serving_names import ES_ALIAS, USER_HISTORY
 from data_exchange_center.settings import Settings
 from offline_to_online.__main__ import LOADERS
-from offline_to_online.loading import LoadError
-from offline_to_online.recall import item_index
-from offline_to_online.recall.s2_item_to_es import documents
 from offline_to_online.recall.user_recall import users_to_load
-from online.callers import es_caller
-from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
+from online.callers.es_caller import elasticsearch_client
 from services.processes import Recorder
 from tests.conftest import CHECK, ROOT, Stack, run_module, succeed
 
 
 def some_users(count: int) -> list[int]:
-    users = catalogue.load_table(catalogue.USER_FILTER)["userid"].to_pylist()
+    users = catalogue.USER_FILTER.load()["userid"].to_pylist()
     return users[:: max(len(users) // count, 1)][:count]
 
 
 def test_users_get_fifty_unseen_items_in_order(served: Stack) -> None:
-    seen = dict(zip(*catalogue.load_table(catalogue.USER_FILTER).to_pydict().values(), strict=True))
-    titles = dict(zip(*catalogue.load_table(catalogue.ITEMS, ["itemid", "title"]).to_pydict().values(), strict=True))
-    weight = catalogue.load_json(catalogue.BLEND)["weight"]
+    seen = dict(zip(*catalogue.USER_FILTER.load().to_pydict().values(), strict=True))
+    titles = dict(zip(*catalogue.ITEMS.load(["itemid", "title"]).to_pydict().values(), strict=True))
+    weight = catalogue.BLEND.load().weight
     lists = []
     for user in some_users(30):
-        answer = served.recommend(user)
-        items = answer["items"]
-        assert len(items) == 50 and "degraded" not in answer and "fallback" not in answer
-        assert (answer["userid"], answer["dataset"]) == (user, "hundred-thousand") and answer["model_version"]
+        response = served.recommend(user)
+        items = response["items"]
+        assert len(items) == 50 and "degraded" not in response and "fallback" not in response
+        assert (response["userid"], response["dataset"]) == (user, "hundred-thousand") and response["model_version"]
         assert not {item["itemid"] for item in items} & set(seen[user])
         assert all(item["title"] == titles[item["itemid"]] for item in items)
         order = [(-item["score"], item["itemid"]) for item in items]
@@ -56,36 +50,36 @@ def test_users_get_fifty_unseen_items_in_order(served: Stack) -> None:
             assert item["score"] == pytest.approx(item["logit"] * weight + item["recall_score"])
             assert item["recalled_by"] and set(item["recalled_by"]) <= {"term", "vector"}
         lists.append(tuple(item["itemid"] for item in items))
-    assert len(set(lists)) > 25  # people are not all given the same
+    assert len(set(lists)) > 25  # users do not all get the same list
 
 
 def test_candidates_are_those_of_the_exact_search(served: Stack) -> None:
     """The funnel that the blend was chosen on, against Elasticsearch: same items, same recall scores."""
     users = users_to_load()
-    items = catalogue.load_table(catalogue.ITEMS)
-    vectors = catalogue.load_array(catalogue.ITEM_VECTORS)[items["item_index"].to_numpy()]
+    items = catalogue.ITEMS.load()
+    vectors = catalogue.ITEM_VECTORS.load()[items["item_index"].to_numpy()]
     ids = items["itemid"].to_numpy()
     for user in some_users(10):
-        answer = served.recommend(user, size=200)
-        assert len(answer["items"]) == 200
+        response = served.recommend(user, size=200)
+        assert len(response["items"]) == 200
         products = dict(zip(ids.tolist(), (vectors @ np.float32(users[user].vector)).tolist(), strict=True))
-        by_vector = [item for item in answer["items"] if "vector" in item["recalled_by"]]
+        by_vector = [item for item in response["items"] if "vector" in item["recalled_by"]]
         size = 150 if users[user].terms else 200
         assert len(by_vector) == size
         for item in by_vector:
-            bonus = TERM_BOOST / VECTOR_BOOST * ("term" in item["recalled_by"])
+            bonus = TERM_BONUS * ("term" in item["recalled_by"])
             assert item["recall_score"] == pytest.approx(products[item["itemid"]] + bonus, rel=1e-4, abs=1e-4)
         nearest = sorted(set(products) - set(users[user].seen), key=lambda item: -products[item])[:size]
         assert {item["itemid"] for item in by_vector} == set(nearest)
-        genres = {item["itemid"]: set(item["genres"]) for item in answer["items"]}
-        for item in answer["items"]:
+        genres = {item["itemid"]: set(item["genres"]) for item in response["items"]}
+        for item in response["items"]:
             assert ("term" in item["recalled_by"]) == bool(genres[item["itemid"]] & set(users[user].terms))
 
 
 def test_unknown_users_get_popular_items(served: Stack) -> None:
-    popular = catalogue.load_table(catalogue.POPULAR_ITEMS)["itemid"].to_pylist()
-    answer = served.recommend(987_654_321, size=7)
-    assert answer["fallback"] == "cold_start" and [item["itemid"] for item in answer["items"]] == popular[:7]
+    popular = catalogue.POPULAR_ITEMS.load()["itemid"].to_pylist()
+    response = served.recommend(987_654_321, size=7)
+    assert response["fallback"] == "cold_start" and [item["itemid"] for item in response["items"]] == popular[:7]
 
 
 def test_post_and_bad_input(served: Stack) -> None:
@@ -93,15 +87,15 @@ def test_post_and_bad_input(served: Stack) -> None:
     by_post = requests.post(f"{served.url}/recommend", json={"userid": user, "size": 3}, timeout=5).json()
     assert by_post == served.recommend(user, size=3)
     for query, field in (("", "userid"), ("?userid=-1", "userid"), ("?userid=1&size=0", "size")):
-        answer = requests.get(f"{served.url}/recommend{query}", timeout=5)
-        assert answer.status_code == 400 and answer.json()["error"]["field"] == field
+        response = requests.get(f"{served.url}/recommend{query}", timeout=5)
+        assert response.status_code == 400 and response.json()["error"]["field"] == field
 
 
 def test_the_client_prints_a_table(served: Stack) -> None:
     user = some_users(1)[0]
     printed = succeed("online.main.s2_client", "--userid", str(user), "--size", "5", **served.env)
-    answer = served.recommend(user, size=5)
-    assert all(item["title"] in printed for item in answer["items"]) and "hundred-thousand" in printed
+    response = served.recommend(user, size=5)
+    assert all(item["title"] in printed for item in response["items"]) and "hundred-thousand" in printed
     refused = run_module("online.main.s2_client", "--userid", "x", **served.env)
     assert refused.returncode == 1 and refused.stderr.startswith("error: userid")
 
@@ -114,15 +108,18 @@ def test_elasticsearch_asks_for_its_password(served: Stack) -> None:
     assert requests.get(f"http://127.0.0.1:{served.env['ES_PORT']}/{ES_ALIAS}", timeout=5).status_code == 401
 
 
-def test_feast_answers_as_the_readme_says(served: Stack) -> None:
+def test_feasts_service_returns_every_feature_of_a_user(served: Stack) -> None:
     user = some_users(1)[0]
-    answer = requests.post(
+    response = requests.post(
         f"http://127.0.0.1:{served.env['FEAST_PORT']}/get-online-features",
         json={"feature_service": "ml_user", "entities": {"userid": [user]}},
         timeout=5,
     ).json()
-    assert set(answer["metadata"]["feature_names"]) == {"userid", *(c for c in COLUMNS if "genre" not in c)} - {
-        "item_index"
+    found = dict(zip(response["metadata"]["feature_names"], response["results"], strict=True))
+    assert set(found) == {"userid", *(c for c in COLUMNS if "genre" not in c)} - {"item_index"}
+    expected = catalogue.USER_FEATURES.load().to_pandas().set_index("userid").loc[user]
+    assert {name: column["values"] for name, column in found.items() if name != "userid"} == {
+        name: [value] for name, value in expected.items()
     }
 
 
@@ -143,14 +140,14 @@ def refused_check(stack: Stack, **env: str) -> str:
 def test_one_altered_value_in_feast_fails_the_check(served: Stack) -> None:
     """Written through Feast's own server, as any writer would."""
     user = some_users(5)[3]
-    features = catalogue.load_table(catalogue.USER_FEATURES).to_pandas().set_index("userid").loc[user]
-    row = {"userid": [user], **{name: [int(value)] for name, value in features.items()}}
+    features = catalogue.USER_FEATURES.load().to_pandas().set_index("userid").loc[user]
+    row = {"userid": [user], **{name: [int(features[name])] for name in HISTORY_COUNTS}}
 
     def write(value: int) -> None:
-        answer = requests.post(
+        response = requests.post(
             f"http://127.0.0.1:{served.env['FEAST_PORT']}/write-to-online-store",
             json={
-                "feature_view_name": "user_features",
+                "feature_view_name": USER_HISTORY.name,
                 "df": {
                     **row,
                     "clk_drama": [value],
@@ -159,15 +156,14 @@ def test_one_altered_value_in_feast_fails_the_check(served: Stack) -> None:
             },
             timeout=10,
         )
-        assert answer.status_code == 200, answer.text
+        assert response.status_code == 200, response.text
 
     right = int(features["clk_drama"])
     write(right + 1)
     try:
-        said = refused_check(served)
-        assert (
-            "clk_drama" in said and str(user) in said and "features of 943 users differ" in said and "1 places" in said
-        )
+        printed = refused_check(served)
+        assert "clk_drama" in printed and str(user) in printed
+        assert "features of 943 users differ" in printed and "1 places" in printed
     finally:
         write(right)
     succeed(CHECK, **served.env)
@@ -184,8 +180,8 @@ def test_one_altered_weight_fails_the_check(served: Stack) -> None:
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     try:
         file.write_bytes(model.SerializeToString())
-        said = refused_check(served)
-        assert "groups.16.table[17, 3]" in said and "the weights differ" in said
+        printed = refused_check(served)
+        assert "groups.16.table[17, 3]" in printed and "the weights differ" in printed
     finally:
         file.write_bytes(original)
     succeed(CHECK, **served.env)
@@ -199,8 +195,8 @@ def test_a_swapped_column_fails_the_check(served: Stack, tmp_path: Path) -> None
     meta = json.loads(file.read_text())
     meta["columns"][30], meta["columns"][31] = meta["columns"][31], meta["columns"][30]
     file.write_text(json.dumps(meta))
-    said = refused_check(served, ARTEFACTS_DIR=str(copy))
-    assert "the order of the features differ" in said and COLUMNS[30] in said and COLUMNS[31] in said
+    printed = refused_check(served, ARTEFACTS_DIR=str(copy))
+    assert "the order of the features differ" in printed and COLUMNS[30] in printed and COLUMNS[31] in printed
 
 
 # --- loaders -----------------------------------------------------------------------------------------------------
@@ -243,54 +239,12 @@ def test_users_of_an_earlier_load_are_removed(served: Stack) -> None:
     client.close()
 
 
-@pytest.fixture
-def index(served: Stack) -> Iterator[tuple[Any, str, list[item_index.Document]]]:
-    """A filled index that nothing serves: to be damaged."""
-    client = elasticsearch_client(Settings(), 30)
-    content = documents()
-    item_index.create_index(client, "damaged", len(content[0]["vector"]), len(content))
-    item_index.fill_index(client, "damaged", content)
-    yield client, "damaged", content
-    client.indices.delete(index="damaged", ignore_unavailable=True)
-    client.close()
-
-
-def test_a_document_that_differs_is_named(index: tuple[Any, str, list[item_index.Document]]) -> None:
-    client, name, content = index
-    item_index.check_documents(client, name, content)
-    victim = content[100]
-    vector = [value + 1e-3 for value in victim["vector"]]
-    client.index(index=name, id=victim["itemid"], document={**victim, "vector": vector}, refresh=True)
-    with pytest.raises(LoadError, match=f"item {victim['itemid']}"):
-        item_index.check_documents(client, name, content)
-
-
-def test_a_graph_of_vectors_is_near_exact_too(served: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a catalogue above EXACT_UP_TO items gets; and its check fails on other vectors than were loaded."""
-    monkeypatch.setattr(item_index, "ES_EXACT_UP_TO", 0)
-    monkeypatch.setattr(es_caller, "ES_EXACT_UP_TO", 0)
-    client = elasticsearch_client(Settings(), 30)
-    content, users = documents(), list(users_to_load().values())[:50]
-    caller = ElasticsearchCaller(Settings(), 30)
-    try:
-        item_index.create_index(client, "graph", len(content[0]["vector"]), len(content))
-        item_index.fill_index(client, "graph", content)
-        assert item_index.check_nearest(caller, "graph", content, users) >= item_index.LEAST_OVERLAP
-        other = [{**document, "vector": document["vector"][::-1]} for document in content]
-        with pytest.raises(LoadError):
-            item_index.check_nearest(caller, "graph", other, users)
-    finally:
-        client.indices.delete(index="graph", ignore_unavailable=True)
-        client.close()
-        caller.close()
-
-
 # --- outages -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("service", ["redis", "elasticsearch", "feast", "triton"])
 def test_a_killed_server_is_left_out_and_used_again(service: str, served: Stack) -> None:
-    """The list stays useful, the answer says what is missing; once the server is back, it is used without a restart."""
+    """The list stays useful and the response says what is missing; once the server is back, it is used again."""
     user = some_users(1)[0]
     before = served.recommend(user)
     recorder = Recorder(Path(served.env["RUN_DIR"]))
@@ -298,11 +252,11 @@ def test_a_killed_server_is_left_out_and_used_again(service: str, served: Stack)
     assert family
     for member in family:
         member.kill()
-    answer = served.recommend(user)
-    assert answer["degraded"] == [service] and len(answer["items"]) == 50
+    response = served.recommend(user)
+    assert response["degraded"] == [service] and len(response["items"]) == 50
     if service != "redis":  # whose filter is gone with it
-        seen = dict(zip(*catalogue.load_table(catalogue.USER_FILTER).to_pydict().values(), strict=True))[user]
-        assert not {item["itemid"] for item in answer["items"]} & set(seen)
+        seen = dict(zip(*catalogue.USER_FILTER.load().to_pydict().values(), strict=True))[user]
+        assert not {item["itemid"] for item in response["items"]} & set(seen)
     succeed("services", "start", **served.env)
     deadline = time.monotonic() + 30
     while "degraded" in (after := served.recommend(user)) and time.monotonic() < deadline:

@@ -17,7 +17,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 def browser() -> Iterator[Browser]:
     if not CHROMIUM:
         reason = "the page's tests need Chromium (Debian: apt install chromium)"
-        # Where it must be there, as in CI, its absence is a failure; elsewhere it is said and the rest goes on.
+        # Where it must be there, as in CI, its absence is a failure; elsewhere these tests are skipped with the reason.
         pytest.fail(reason) if os.environ.get("REQUIRE_CHROMIUM") else pytest.skip(reason)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -27,7 +27,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, stack: Stack) -> Iterator[Page]:
-    """A page that fails the test when anything was said on the console, or any file came from elsewhere."""
+    """A page that fails the test when anything was logged on the console, or any file came from elsewhere."""
     context = browser.new_context(viewport={"width": 1200, "height": 800})
     page, faults = context.new_page(), []
     page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
@@ -43,7 +43,7 @@ def test_a_person_picks_a_user_rates_an_item_and_sees_the_list_change(
     page: Page, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ARTEFACTS_DIR", str(stack.artefacts))
-    userid = str(catalogue.load_table(catalogue.USER_FILTER)["userid"][30])
+    userid = str(catalogue.USER_FILTER.load()["userid"][30])
     page.goto(stack.url)
     expect(page.locator("#items tr")).to_have_count(50)  # of the first user
     page.get_by_label("User").fill(userid)
@@ -93,7 +93,7 @@ def test_it_fits_a_phone_in_light_and_dark(scheme: str, browser: Browser, stack:
     context.close()
 
 
-def test_bad_input_is_said(browser: Browser, stack: Stack) -> None:
+def test_bad_input_is_reported(browser: Browser, stack: Stack) -> None:
     page = browser.new_page()  # not the one above: Chromium itself logs the refused request
     page.goto(stack.url)
     expect(page.locator("#items tr")).to_have_count(50)

@@ -18,13 +18,14 @@ import flask.testing
 import pytest
 import requests
 
-from benchmarks.load import ask as ask_often
-from benchmarks.stack import free_ports
+from benchmarks.speed.load import ask as ask_often
 from data_exchange_center import catalogue
 from data_exchange_center.settings import Settings
 from offline_to_online.__main__ import LOADERS
 from online.main.app import create_app
+from online.main.current import ENGINE
 from services.processes import Recorder
+from testkit.stack import free_ports
 from tests.conftest import CHECK, ROOT, Stack, succeed
 
 SERVICES = ("redis", "elasticsearch", "feast", "triton")
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("served")
 
 
 def users() -> list[int]:
-    found: list[int] = catalogue.load_table(catalogue.USER_FILTER)["userid"].to_pylist()
+    found: list[int] = catalogue.USER_FILTER.load()["userid"].to_pylist()
     return found
 
 
@@ -49,7 +50,7 @@ def wait_until_whole(stack: Stack, userid: int) -> None:
 
 
 def soon(value: Callable[[], float], expected: float) -> None:
-    """What is noted of a request is noted once its answer is sent."""
+    """What is noted of a request is noted once its response is sent."""
     deadline = time.monotonic() + 5
     while value() < expected and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -59,7 +60,7 @@ def soon(value: Callable[[], float], expected: float) -> None:
 # --- events ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_event_changes_the_next_answer_and_the_check_holds(stack: Stack) -> None:
+def test_an_event_changes_the_next_list_and_the_check_holds(stack: Stack) -> None:
     userid = users()[17]
     before = stack.recommend(userid, explain=1)
     items = [item["itemid"] for item in before["items"][:3]]
@@ -75,11 +76,11 @@ def test_an_event_changes_the_next_answer_and_the_check_holds(stack: Stack) -> N
     history = requests.get(f"{stack.url}/history", {"userid": userid}, timeout=5).json()["items"]
     assert [entry["itemid"] for entry in history[:3]] == items[::-1] and len(history) == 10
 
-    stranger = {"userid": 999_999_999, "rating": 4, "ts": 1}
+    newcomer = {"userid": 999_999_999, "rating": 4, "ts": 1}
     for item in before["items"][:6]:
-        answer = requests.post(f"{stack.url}/events", json={**stranger, "itemid": item["itemid"]}, timeout=5)
-        assert answer.json()["accepted"] == 1
-    known = stack.recommend(stranger["userid"], explain=1)
+        response = requests.post(f"{stack.url}/events", json={**newcomer, "itemid": item["itemid"]}, timeout=5)
+        assert response.json()["accepted"] == 1
+    known = stack.recommend(newcomer["userid"], explain=1)
     assert known["explain"]["terms"] and "fallback" not in known and known["explain"]["seen"] == 6
 
     printed = succeed(CHECK, **stack.env)
@@ -109,8 +110,8 @@ def test_a_load_says_again_what_the_artefacts_say(stack: Stack) -> None:
     ],
 )
 def test_a_bad_event_is_refused(stack: Stack, event: Any, field: str, status: int) -> None:
-    answer = requests.post(f"{stack.url}/events", json=event, timeout=5)
-    assert answer.status_code == status and answer.json()["error"]["field"] == field
+    response = requests.post(f"{stack.url}/events", json=event, timeout=5)
+    assert response.status_code == status and response.json()["error"]["field"] == field
 
 
 # --- seen from outside -----------------------------------------------------------------------------------------------
@@ -130,8 +131,8 @@ def test_metrics_add_up_over_the_workers(stack: Stack) -> None:
 
 
 def test_a_request_id_comes_back_and_stands_in_the_log(stack: Stack) -> None:
-    answer = requests.get(f"{stack.url}/recommend?userid=1", headers={"X-Request-ID": "mine-1"}, timeout=5)
-    assert answer.headers["X-Request-ID"] == "mine-1"
+    response = requests.get(f"{stack.url}/recommend?userid=1", headers={"X-Request-ID": "mine-1"}, timeout=5)
+    assert response.headers["X-Request-ID"] == "mine-1"
     assert re.fullmatch("[0-9a-f]{16}", requests.get(f"{stack.url}/health", timeout=5).headers["X-Request-ID"])
 
     def lines(request_id: str) -> list[str]:
@@ -153,11 +154,11 @@ def test_a_request_id_comes_back_and_stands_in_the_log(stack: Stack) -> None:
 
 
 def test_ranks_and_times_are_explained(stack: Stack) -> None:
-    answer = stack.recommend(users()[3], explain=1, size=200)
-    assert set(answer["explain"]["milliseconds"]) == {"redis", "elasticsearch", "feast", "triton"}
-    assert len(answer["explain"]["user_features"]) == 40
-    assert sorted(item["ranks"]["recall"] for item in answer["items"]) == list(range(1, 201))
-    by_vector = sorted((i for i in answer["items"] if i["ranks"]["vector"]), key=lambda i: i["ranks"]["vector"])
+    response = stack.recommend(users()[3], explain=1, size=200)
+    assert set(response["explain"]["milliseconds"]) == {"redis", "elasticsearch", "feast", "triton"}
+    assert len(response["explain"]["user_features"]) == 40
+    assert sorted(item["ranks"]["recall"] for item in response["items"]) == list(range(1, 201))
+    by_vector = sorted((i for i in response["items"] if i["ranks"]["vector"]), key=lambda i: i["ranks"]["vector"])
     scores = [item["recall_score"] for item in by_vector]
     assert scores == sorted(scores, reverse=True) and len(by_vector) >= 150
 
@@ -167,7 +168,7 @@ def test_ranks_and_times_are_explained(stack: Stack) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_stalled_service_costs_less_than_a_second(service: str, stack: Stack) -> None:
-    """Stopped by SIGSTOP it still takes connections and never answers; then it goes on."""
+    """Stopped by SIGSTOP it still takes connections and never responds; then it goes on."""
     userid = users()[5]
     family = Recorder(Path(stack.env["RUN_DIR"])).family(service)
     assert family
@@ -176,9 +177,9 @@ def test_a_stalled_service_costs_less_than_a_second(service: str, stack: Stack) 
     try:
         for _ in range(12):
             began = time.perf_counter()
-            answer = stack.recommend(userid)
+            response = stack.recommend(userid)
             assert time.perf_counter() - began < 1
-            assert service in answer["degraded"] and len(answer["items"]) == 50
+            assert service in response["degraded"] and len(response["items"]) == 50
         ready = requests.get(f"{stack.url}/ready", timeout=5)
         assert ready.status_code == 503 and service in ready.json()["missing"]
     finally:
@@ -189,8 +190,8 @@ def test_a_stalled_service_costs_less_than_a_second(service: str, stack: Stack) 
 
 
 @contextlib.contextmanager
-def nonsense(answer: bytes) -> Iterator[tuple[int, list[int]]]:
-    """A server that answers everything with `answer`; its port, and a list that grows with each connection."""
+def nonsense(response: bytes) -> Iterator[tuple[int, list[int]]]:
+    """A server that responds to everything with `response`; its port, and a list that grows with each connection."""
     listener, connections = socket.create_server(("127.0.0.1", 0)), list[int]()
 
     def serve() -> None:
@@ -203,7 +204,7 @@ def nonsense(answer: bytes) -> Iterator[tuple[int, list[int]]]:
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(1)
                 connection.recv(65536)
-                connection.sendall(answer)
+                connection.sendall(response)
 
     threading.Thread(target=serve, daemon=True).start()
     try:
@@ -238,11 +239,11 @@ def test_nonsense_is_not_believed_and_its_source_not_stormed(
         connections.clear()
         began = time.monotonic()
         for _ in range(40):
-            answer = client.get(f"/recommend?userid={userid}")
-            assert answer.status_code == 200 and answer.json is not None
-            assert service in answer.json["degraded"] and len(answer.json["items"]) == 50
+            response = client.get(f"/recommend?userid={userid}")
+            assert response.status_code == 200 and response.json is not None
+            assert service in response.json["degraded"] and len(response.json["items"]) == 50
         assert len(connections) <= 12 + 8 * (time.monotonic() - began)
-        app.extensions["recommender"].close()
+        app.extensions[ENGINE].close()
 
 
 # --- under load ------------------------------------------------------------------------------------------------------
@@ -269,7 +270,7 @@ def test_stopping_lets_requests_under_way_finish(stack: Stack) -> None:
     family = Recorder(Path(stack.env["RUN_DIR"])).family("elasticsearch")
     assert family
     (port,) = free_ports(1)
-    answers: list[int] = []
+    statuses: list[int] = []
     with tempfile.TemporaryDirectory() as run_dir:
         env = {**os.environ, **stack.env, "WEB_PORT": str(port), "RUN_DIR": run_dir}
         server = subprocess.Popen(
@@ -287,7 +288,7 @@ def test_stopping_lets_requests_under_way_finish(stack: Stack) -> None:
                 member.suspend()
 
             def request() -> None:
-                answers.append(requests.get(f"{url}/recommend?userid={users()[0]}", timeout=5).status_code)
+                statuses.append(requests.get(f"{url}/recommend?userid={users()[0]}", timeout=5).status_code)
 
             threads = [threading.Thread(target=request) for _ in range(4)]
             for thread in threads:
@@ -302,7 +303,7 @@ def test_stopping_lets_requests_under_way_finish(stack: Stack) -> None:
                 member.resume()
             server.kill()
             server.wait()
-    assert answers == [200] * 4
+    assert statuses == [200] * 4
     wait_until_whole(stack, users()[0])
 
 
@@ -319,6 +320,6 @@ def test_raw_bytes_do_no_harm(junk: bytes, stack: Stack) -> None:
     with socket.create_connection(("127.0.0.1", int(stack.env["WEB_PORT"])), timeout=5) as connection:
         connection.sendall(junk)
         connection.shutdown(socket.SHUT_WR)
-        said = connection.recv(65536)
-    assert b"Traceback" not in said and not said.startswith(b"HTTP/1.1 5")
+        received = connection.recv(65536)
+    assert b"Traceback" not in received and not received.startswith(b"HTTP/1.1 5")
     assert requests.get(f"{stack.url}/health", timeout=5).ok

@@ -5,29 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from data_exchange_center.columns import (
-    AGE,
-    GENDER,
-    GENRES,
-    ITEM_INDEX,
-    ITEMID,
-    OCCUPATION,
-    TITLE,
-    USER_INDEX,
-    USERID,
-)
+from data_exchange_center.arrays import Int32Array, Int64Array, UInt8Array
+from data_exchange_center.columns import Column
 from data_exchange_center.vocabularies import AGE_INDEX, GENDER_INDEX, GENRE_INDEX, OCCUPATION_INDEX, UNKNOWN
 
 logger = logging.getLogger(__name__)
 
-Ints = npt.NDArray[np.int64]
 
-
-def vocabulary_index(ids: Ints, vocabulary: Ints) -> npt.NDArray[np.int32]:
+def vocabulary_index(ids: Int64Array, vocabulary: Int64Array) -> Int32Array:
     """[n] place of each id in the sorted vocabulary, from 1; 0 for an id that is not in it."""
     if len(vocabulary) == 0:
         return np.zeros(len(ids), np.int32)
@@ -36,7 +24,7 @@ def vocabulary_index(ids: Ints, vocabulary: Ints) -> npt.NDArray[np.int32]:
     return np.where(known, place + 1, UNKNOWN).astype(np.int32)
 
 
-def encode_categories(values: pd.Series, indices: Mapping[Any, int], what: str) -> npt.NDArray[np.uint8]:
+def encode_categories(values: pd.Series, indices: Mapping[Any, int], what: str) -> UInt8Array:
     """[n] index of each category; unknown ones become 0 and are counted in a warning."""
     encoded = values.map(indices)
     unknown = values[encoded.isna()]
@@ -46,7 +34,7 @@ def encode_categories(values: pd.Series, indices: Mapping[Any, int], what: str) 
     return np.asarray(encoded.fillna(UNKNOWN), np.uint8)
 
 
-def add_missing(table: pd.DataFrame, key: str, ids: Ints, file: str) -> pd.DataFrame:
+def add_missing(table: pd.DataFrame, key: str, ids: Int64Array, file: str) -> pd.DataFrame:
     """The table with an empty row for each id that occurs in the ratings alone, sorted by id."""
     missing = np.setdiff1d(ids, table[key].to_numpy())
     if len(missing):
@@ -54,32 +42,36 @@ def add_missing(table: pd.DataFrame, key: str, ids: Ints, file: str) -> pd.DataF
     return pd.concat([table, pd.DataFrame({key: missing})]).sort_values(key, ignore_index=True)
 
 
-def user_table(users: pd.DataFrame, vocabulary: Ints) -> pa.Table:
+def user_table(users: pd.DataFrame, vocabulary: Int64Array) -> pa.Table:
     """Catalogue entry USERS from the columns of users.dat."""
     as_text = {
         name: {str(k): v for k, v in table.items()}
-        for name, table in ((GENDER, GENDER_INDEX), (AGE, AGE_INDEX), (OCCUPATION, OCCUPATION_INDEX))
+        for name, table in (
+            (Column.GENDER, GENDER_INDEX),
+            (Column.AGE, AGE_INDEX),
+            (Column.OCCUPATION, OCCUPATION_INDEX),
+        )
     }
     return pa.table(
         {
-            USERID: users[USERID],
-            USER_INDEX: vocabulary_index(users[USERID].to_numpy(), vocabulary),
+            Column.USERID: users[Column.USERID],
+            Column.USER_INDEX: vocabulary_index(users[Column.USERID].to_numpy(), vocabulary),
             **{name: encode_categories(users[name], as_text[name], name) for name in as_text},
         }
     )
 
 
-def item_table(movies: pd.DataFrame, vocabulary: Ints) -> pa.Table:
+def item_table(movies: pd.DataFrame, vocabulary: Int64Array) -> pa.Table:
     """Catalogue entry ITEMS from the columns of movies.dat; unknown genres are left out and counted."""
-    genres = movies[GENRES].explode()
+    genres = movies[Column.GENRES].explode()
     known = genres.isin(GENRE_INDEX)
     encode_categories(genres[genres.notna()], GENRE_INDEX, "genre")  # for its warning
     lists = genres[known].groupby(level=0).agg(list).reindex(movies.index)
     return pa.table(
         {
-            ITEMID: movies[ITEMID],
-            ITEM_INDEX: vocabulary_index(movies[ITEMID].to_numpy(), vocabulary),
-            TITLE: movies[TITLE].fillna("").astype(str),
-            GENRES: pa.array([g if isinstance(g, list) else [] for g in lists], pa.list_(pa.string())),
+            Column.ITEMID: movies[Column.ITEMID],
+            Column.ITEM_INDEX: vocabulary_index(movies[Column.ITEMID].to_numpy(), vocabulary),
+            Column.TITLE: movies[Column.TITLE].fillna("").astype(str),
+            Column.GENRES: pa.array([g if isinstance(g, list) else [] for g in lists], pa.list_(pa.string())),
         }
     )

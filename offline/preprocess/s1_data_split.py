@@ -10,29 +10,21 @@ are `valid`, on which every choice is made) and the last 20 % are `test`, read o
 import hashlib
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from data_exchange_center import catalogue
-from data_exchange_center.columns import (
-    ITEM_INDEX,
-    ITEMID,
-    LABEL,
-    POSITIVE_ABOVE,
-    RATING,
-    SPLIT,
-    TIMESTAMP,
-    USER_INDEX,
-    USERID,
-    Split,
-)
-from data_exchange_center.genre_history import user_starts
+from data_exchange_center.arrays import BoolArray, Int64Array, UInt8Array
+from data_exchange_center.artefact import Artefacts
+from data_exchange_center.columns import POSITIVE_ABOVE, Column, Split
+from data_exchange_center.commit import writing
+from data_exchange_center.documents import DatasetDocument, RowCounts
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
+from data_exchange_center.user_state import user_starts
 from offline.preprocess import movielens
 from offline.preprocess.encoding import add_missing, item_table, user_table, vocabulary_index
 
-READS: tuple[catalogue.Artefact, ...] = ()
+READS: Artefacts = ()
 WRITES = (
     catalogue.DATASET,
     catalogue.USERS,
@@ -43,15 +35,13 @@ WRITES = (
 
 ONLINE_ROWS = 10  # last rows of each user, kept for the online evaluation
 
-Ints = npt.NDArray[np.int64]
 
-
-def time_order(users: Ints, timestamps: Ints) -> Ints:
+def time_order(users: Int64Array, timestamps: Int64Array) -> Int64Array:
     """[n] row numbers by (user, timestamp, file order)."""
     return np.lexsort((timestamps, users))  # stable: rows that tie keep the file's order
 
 
-def split_rows(users: Ints) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint8]]:
+def split_rows(users: Int64Array) -> tuple[BoolArray, UInt8Array]:
     """Which rows are online, and the split of the others.
 
     Args:
@@ -71,62 +61,82 @@ def split_rows(users: Ints) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint8
     return position >= offline, split.astype(np.uint8)
 
 
+def impression_table(raw: pa.Table, order: Int64Array, user_ids: Int64Array, item_ids: Int64Array) -> pa.Table:
+    """The columns that offline and online impressions share.
+
+    Args:
+        raw: the ratings in file order.
+        order: [n] row numbers in the split's order.
+        user_ids, item_ids: the vocabularies.
+    """
+    userid, itemid, rating = (raw[name].to_numpy()[order] for name in (Column.USERID, Column.ITEMID, Column.RATING))
+    return pa.table(
+        {
+            Column.USERID: userid,
+            Column.ITEMID: itemid,
+            Column.USER_INDEX: vocabulary_index(userid, user_ids),
+            Column.ITEM_INDEX: vocabulary_index(itemid, item_ids),
+            Column.RATING: rating,
+            Column.TIMESTAMP: raw[Column.TIMESTAMP].to_numpy()[order],
+            Column.LABEL: (rating > POSITIVE_ABOVE).astype(np.uint8),
+        }
+    )
+
+
+def row_counts(labels: UInt8Array, online: BoolArray, split: UInt8Array) -> RowCounts:
+    """How many rows there are of each kind."""
+    training = ~online & (split != Split.TEST)
+    positives = int(labels.sum())
+    return RowCounts(
+        ratings=len(labels),
+        positives=positives,
+        negatives=len(labels) - positives,
+        online=int(online.sum()),
+        train=int(training.sum()),
+        train_of_which_valid=int((training & (split == Split.VALID)).sum()),
+        test=int((~online & (split == Split.TEST)).sum()),
+    )
+
+
 def main() -> None:
     """Reads, splits, writes."""
     settings = Settings()
     folder = movielens.check_present(settings)
     raw = movielens.read_ratings(folder / movielens.RATINGS_FILE)
-    userid, timestamp = raw[USERID].to_numpy(), raw[TIMESTAMP].to_numpy()
-    order = time_order(userid, timestamp)
-    userid, itemid, rating = userid[order], raw[ITEMID].to_numpy()[order], raw[RATING].to_numpy()[order]
+    order = time_order(raw[Column.USERID].to_numpy(), raw[Column.TIMESTAMP].to_numpy())
+    userid, itemid = raw[Column.USERID].to_numpy()[order], raw[Column.ITEMID].to_numpy()[order]
     online, split = split_rows(userid)
 
     # The vocabularies hold what the served model can learn: the ids of the offline rows. The models that are measured
     # on `test` see fewer; an id that no row to fit holds counts as unknown there (zeros).
-    training = ~online & (split != Split.TEST)
     user_ids, item_ids = np.unique(userid[~online]), np.unique(itemid[~online])
-    impressions = pa.table(
-        {
-            USERID: userid,
-            ITEMID: itemid,
-            USER_INDEX: vocabulary_index(userid, user_ids),
-            ITEM_INDEX: vocabulary_index(itemid, item_ids),
-            RATING: rating,
-            TIMESTAMP: timestamp[order],
-            LABEL: (rating > POSITIVE_ABOVE).astype(np.uint8),
-        }
+    impressions = impression_table(raw, order, user_ids, item_ids)
+    users = add_missing(
+        movielens.read_users(folder / movielens.USERS_FILE), Column.USERID, np.unique(userid), movielens.USERS_FILE
     )
-    users = add_missing(movielens.read_users(folder / movielens.USERS_FILE), USERID, np.unique(userid), "users.dat")
-    movies = add_missing(movielens.read_movies(folder / movielens.MOVIES_FILE), ITEMID, np.unique(itemid), "movies.dat")
-    positives = int((rating > POSITIVE_ABOVE).sum())
-    counts = {
-        "ratings": len(userid),
-        "positives": positives,
-        "negatives": len(userid) - positives,
-        "online": int(online.sum()),
-        "train": int(training.sum()),
-        "train_of_which_valid": int((training & (split == Split.VALID)).sum()),
-        "test": int((~online & (split == Split.TEST)).sum()),
-    }
-    with catalogue.writing(WRITES) as out:
-        out.table(catalogue.USERS, user_table(users, user_ids))
-        out.table(catalogue.ITEMS, item_table(movies, item_ids))
-        out.table(
-            catalogue.OFFLINE_IMPRESSIONS,
-            impressions.filter(pa.array(~online)).append_column(SPLIT, pa.array(split[~online])),
+    movies = add_missing(
+        movielens.read_movies(folder / movielens.MOVIES_FILE), Column.ITEMID, np.unique(itemid), movielens.MOVIES_FILE
+    )
+    offline = impressions.filter(pa.array(~online)).append_column(Column.SPLIT, pa.array(split[~online]))
+    rows = row_counts(impressions[Column.LABEL].to_numpy(), online, split)
+    with writing(WRITES) as out:
+        out.save(catalogue.USERS, user_table(users, user_ids))
+        out.save(catalogue.ITEMS, item_table(movies, item_ids))
+        out.save(
+            catalogue.OFFLINE_IMPRESSIONS, offline.add_column(0, Column.IMPRESSION, pa.array(np.arange(len(offline))))
         )
-        out.table(catalogue.ONLINE_IMPRESSIONS, impressions.filter(pa.array(online)))
-        out.json(
+        out.save(catalogue.ONLINE_IMPRESSIONS, impressions.filter(pa.array(online)))
+        out.save(
             catalogue.DATASET,
-            {
-                "dataset": settings.dataset_name,
-                "seed": settings.seed,
-                "rows": counts,
-                "id_sizes": {USERID: len(user_ids) + 1, ITEMID: len(item_ids) + 1},
-                "id_digest": hashlib.sha256(user_ids.tobytes() + b"|" + item_ids.tobytes()).hexdigest()[:16],
-            },
+            DatasetDocument(
+                dataset=settings.dataset_name,
+                seed=settings.seed,
+                rows=rows,
+                id_sizes={Column.USERID: len(user_ids) + 1, Column.ITEMID: len(item_ids) + 1},
+                id_digest=hashlib.sha256(user_ids.tobytes() + b"|" + item_ids.tobytes()).hexdigest()[:16],
+            ),
         )
-    print(f"read {folder}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    print(f"read {folder}: " + ", ".join(f"{name} {count:,}" for name, count in rows.model_dump().items()))
 
 
 if __name__ == "__main__":

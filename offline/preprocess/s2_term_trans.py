@@ -7,16 +7,16 @@ from data_exchange_center/genre_history.py, at the same moment, and later stages
 """
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from data_exchange_center import catalogue
-from data_exchange_center import columns as c
-from data_exchange_center.columns import ITEMID, ITEMS, LABEL, POSITIVES, SPLIT, USERID, Split
+from data_exchange_center.arrays import Int64Array
+from data_exchange_center.columns import Column, Split
+from data_exchange_center.commit import writing
 from data_exchange_center.features import GENRE_FLAGS, HISTORY_COUNTS
-from data_exchange_center.genre_history import user_starts, window_counts
 from data_exchange_center.stage import run_stage
-from data_exchange_center.vocabularies import GENRE_INDEX, GENRES
+from data_exchange_center.tables import from_matrix
+from data_exchange_center.user_state import genre_flags, newest_windows, user_starts, window_counts
 
 READS = (catalogue.USERS, catalogue.ITEMS, catalogue.OFFLINE_IMPRESSIONS)
 WRITES = (
@@ -27,48 +27,22 @@ WRITES = (
     catalogue.POPULAR_ITEMS,
 )
 
-Flags = npt.NDArray[np.uint8]
-
-
-def genre_flags(items: pa.Table) -> Flags:
-    """[items, genres] 1 where the item has the genre."""
-    lists = items[c.GENRES].combine_chunks()
-    flags = np.zeros((len(items), len(GENRES)), np.uint8)
-    places = np.array([GENRE_INDEX[g] - 1 for g in lists.flatten().to_pylist()], np.int64)
-    flags[lists.value_parent_indices().to_numpy(zero_copy_only=False), places] = 1
-    return flags
-
-
-def columns_of(names: tuple[str, ...], matrix: Flags) -> dict[str, Flags]:
-    """The matrix as named columns."""
-    return {name: np.ascontiguousarray(matrix[:, place]) for place, name in enumerate(names)}
-
-
-def newest_counts(userid: npt.NDArray[np.int64], flags: Flags, labels: Flags, of: npt.NDArray[np.int64]) -> Flags:
-    """[len(of), 2 * genres] the window after each user's last row; zeros for a user without rows.
-
-    Args:
-        userid: [n] of the impressions, in the split's order.
-        flags, labels: [n, genres] and [n] of the impressions.
-        of: users asked for.
-    """
-    first, end = np.searchsorted(userid, of, side="left"), np.searchsorted(userid, of, side="right")
-    return window_counts(flags, labels, first, end)
-
 
 def seen_items(impressions: pa.Table) -> pa.Table:
     """Catalogue entry USER_FILTER: one row a user of the impressions, the items in order of itemid."""
-    userid, itemid = impressions[USERID].to_numpy(), impressions[ITEMID].to_numpy()
+    userid, itemid = impressions[Column.USERID].to_numpy(), impressions[Column.ITEMID].to_numpy()
     order = np.lexsort((itemid, userid))
     userid, itemid = userid[order], itemid[order]
     new = np.r_[True, (userid[1:] != userid[:-1]) | (itemid[1:] != itemid[:-1])][: len(userid)]
     userid, itemid = userid[new], itemid[new]
     users, first = np.unique(userid, return_index=True)
     offsets = np.r_[first, len(itemid)].astype(np.int32)
-    return pa.table({USERID: users, ITEMS: pa.ListArray.from_arrays(pa.array(offsets), pa.array(itemid))})
+    return pa.table(
+        {Column.USERID: users, Column.SEEN_ITEMS: pa.ListArray.from_arrays(pa.array(offsets), pa.array(itemid))}
+    )
 
 
-def popular_items(itemid: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> pa.Table:
+def popular_items(itemid: Int64Array, items: Int64Array) -> pa.Table:
     """Catalogue entry POPULAR_ITEMS.
 
     Args:
@@ -77,32 +51,32 @@ def popular_items(itemid: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -
     """
     counts = np.bincount(np.searchsorted(items, itemid), minlength=len(items))
     order = np.lexsort((items, -counts))
-    return pa.table({ITEMID: items[order], POSITIVES: counts[order]})
+    return pa.table({Column.ITEMID: items[order], Column.POSITIVES: counts[order]})
 
 
 def main() -> None:
     """Windows before each row and after the last, genres, filters, popularity."""
-    users, items = catalogue.load_table(catalogue.USERS), catalogue.load_table(catalogue.ITEMS)
-    impressions = catalogue.load_table(catalogue.OFFLINE_IMPRESSIONS)
-    userid, itemid = impressions[USERID].to_numpy(), impressions[ITEMID].to_numpy()
-    labels, split = impressions[LABEL].to_numpy(), impressions[SPLIT].to_numpy()
+    users, items = catalogue.USERS.load(), catalogue.ITEMS.load()
+    impressions = catalogue.OFFLINE_IMPRESSIONS.load()
+    userid, itemid = impressions[Column.USERID].to_numpy(), impressions[Column.ITEMID].to_numpy()
+    labels, split = impressions[Column.LABEL].to_numpy(), impressions[Column.SPLIT].to_numpy()
 
-    of_items = genre_flags(items)
-    all_items = items[ITEMID].to_numpy()
-    flags = of_items[np.searchsorted(all_items, itemid)]
+    item_flags = genre_flags(items[Column.GENRES].to_pylist())
+    all_items = items[Column.ITEMID].to_numpy()
+    flags = item_flags[np.searchsorted(all_items, itemid)]
     before = window_counts(flags, labels, user_starts(userid), np.arange(len(userid)))
-    newest = newest_counts(userid, flags, labels, users[USERID].to_numpy())
+    newest = newest_windows(userid, flags, labels, users[Column.USERID].to_numpy())
     training_positives = itemid[(split != Split.TEST) & (labels == 1)]
 
-    with catalogue.writing(WRITES) as out:
-        out.table(catalogue.HISTORY, pa.table(columns_of(HISTORY_COUNTS, before)))
-        out.table(
-            catalogue.USER_HISTORY,
-            pa.table({USERID: users[USERID], **columns_of(HISTORY_COUNTS, newest)}),
-        )
-        out.table(catalogue.ITEM_GENRES, pa.table({ITEMID: items[ITEMID], **columns_of(GENRE_FLAGS, of_items)}))
-        out.table(catalogue.USER_FILTER, seen_items(impressions))
-        out.table(catalogue.POPULAR_ITEMS, popular_items(training_positives, all_items))
+    with writing(WRITES) as out:
+        for artefact, key, table, names, matrix in (
+            (catalogue.HISTORY, Column.IMPRESSION, impressions, HISTORY_COUNTS, before),
+            (catalogue.USER_HISTORY, Column.USERID, users, HISTORY_COUNTS, newest),
+            (catalogue.ITEM_GENRES, Column.ITEMID, items, GENRE_FLAGS, item_flags),
+        ):
+            out.save(artefact, pa.table({key: table[key], **from_matrix(names, matrix)}))
+        out.save(catalogue.USER_FILTER, seen_items(impressions))
+        out.save(catalogue.POPULAR_ITEMS, popular_items(training_positives, all_items))
     print(
         f"{len(userid):,} windows before an impression, {len(users):,} newest ones, {len(items):,} items, "
         f"{flags.sum(1).mean():.2f} genres an impression"

@@ -2,14 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from data_exchange_center.documents import DeepFmSettings, DeepInputs
 from data_exchange_center.features import DENSE, SPARSE
 
-DeepInputs = Literal["none", "dense", "dense+side", "dense+all"]  # of the MLP; none: there is no MLP
 FLAG_SIZE = 2
 
 
@@ -95,7 +94,7 @@ class DeepFM(nn.Module):
             deep_inputs: what the MLP sees.
         """
         super().__init__()
-        self.settings = {"sizes": dict(sizes), "hidden": list(hidden), "deep_inputs": deep_inputs}
+        self.settings = DeepFmSettings(sizes=dict(sizes), hidden=hidden, deep_inputs=deep_inputs)
         by_width: dict[int, list[int]] = defaultdict(list)
         for position, feature in enumerate(SPARSE):
             by_width[feature.embedding_dim].append(position)
@@ -166,8 +165,8 @@ class DeepFM(nn.Module):
         return (logits * self.scale + self.shift).unsqueeze(1)
 
 
-def deepfm_from(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> DeepFM:
+def deepfm_from(settings: DeepFmSettings, state: Mapping[str, Tensor]) -> DeepFM:
     """The model that `settings` (its `DeepFM.settings`) and a state dict describe, ready to score."""
-    model = DeepFM(settings["sizes"], tuple(settings["hidden"]), settings["deep_inputs"])
+    model = DeepFM(settings.sizes, settings.hidden, settings.deep_inputs)
     model.load_state_dict(dict(state))
     return model.eval()

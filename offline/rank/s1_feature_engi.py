@@ -1,20 +1,23 @@
-"""Builds the 59 features: the training frame, and the entities for serving, from one declaration.
+"""Builds the declared features: the training frame, and the entities for serving, from one declaration.
 
     python -m offline.rank.s1_feature_engi
 
 The order, the names and the types come from data_exchange_center/features.py. A training row gets the history window
-just before it; a user's serving row gets the newest one; both were counted by the same function. No value is scaled
-here: that is a layer of the model, so that the services carry counts that a person can read.
+just before it; a user's serving row gets the newest one; both were counted by the same function. A declared feature
+whose column no earlier stage has made is computed by its function in offline/rank/derived_features.py. No value is
+scaled here: that is a layer of the model, so that the services carry counts that a person can read.
 """
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from data_exchange_center import catalogue
-from data_exchange_center.columns import ITEMID, LABEL, SPLIT, USERID
+from data_exchange_center.columns import Column
+from data_exchange_center.commit import writing
+from data_exchange_center.documents import FeatureDocument
 from data_exchange_center.features import COLUMNS, HISTORY_COUNTS, entity_columns, feature_hash, vocabulary_sizes
 from data_exchange_center.stage import run_stage
+from data_exchange_center.tables import rows_by_key, side_by_side
+from offline.rank.derived_features import add_derived
 
 READS = (
     catalogue.DATASET,
@@ -28,51 +31,43 @@ READS = (
 WRITES = (catalogue.TRAINING_FRAME, catalogue.USER_FEATURES, catalogue.ITEM_FEATURES, catalogue.FEATURE_META)
 
 
-def side_by_side(*tables: pa.Table) -> pa.Table:
-    """Tables that match row by row as one; a column that two share is taken from the first."""
-    columns: dict[str, pa.ChunkedArray] = {}
-    for table in tables:
-        for name in table.column_names:
-            columns.setdefault(name, table[name])
-    return pa.table(columns)
-
-
-def rows_of(table: pa.Table, key: str, ids: npt.NDArray[np.int64]) -> pa.Table:
-    """The table's row for each id. The table is sorted by `key` and holds every id."""
-    return table.take(pa.array(np.searchsorted(table[key].to_numpy(), ids)))
+def profile_schema() -> pa.Schema:
+    """The user's id and features but for the history, which differs from one training row to the next."""
+    return pa.schema([field for field in catalogue.USER_FEATURES.schema if field.name not in HISTORY_COUNTS])
 
 
 def main() -> None:
     """Entities, then the training frame from the entities."""
-    dataset = catalogue.load_json(catalogue.DATASET)
-    impressions = catalogue.load_table(catalogue.OFFLINE_IMPRESSIONS, [USERID, ITEMID, LABEL, SPLIT])
-    users = catalogue.load_table(catalogue.USERS)
-    serving_users = side_by_side(users, catalogue.load_table(catalogue.USER_HISTORY))
-    items = side_by_side(catalogue.load_table(catalogue.ITEMS), catalogue.load_table(catalogue.ITEM_GENRES))
-    item_features = items.select([ITEMID, *entity_columns("item")])
+    dataset = catalogue.DATASET.load()
+    impressions = catalogue.OFFLINE_IMPRESSIONS.load()
+    users = add_derived(catalogue.USERS.load(), profile_schema())
+    serving_users = side_by_side(users, catalogue.USER_HISTORY.load())
+    items = side_by_side(catalogue.ITEMS.load(), catalogue.ITEM_GENRES.load())
+    items = add_derived(items, catalogue.ITEM_FEATURES.schema)
+    item_features = items.select([Column.ITEMID, *entity_columns("item")])
 
     frame = side_by_side(
-        rows_of(users, USERID, impressions[USERID].to_numpy()),
-        rows_of(item_features, ITEMID, impressions[ITEMID].to_numpy()),
-        catalogue.load_table(catalogue.HISTORY).select(list(HISTORY_COUNTS)),
+        rows_by_key(users, Column.USERID, impressions[Column.USERID].to_numpy()),
+        rows_by_key(item_features, Column.ITEMID, impressions[Column.ITEMID].to_numpy()),
+        catalogue.HISTORY.load(),
         impressions,
-    ).select([*COLUMNS, LABEL, SPLIT])
+    ).select([Column.IMPRESSION, *COLUMNS, Column.LABEL, Column.SPLIT])
 
-    sizes = vocabulary_sizes(dataset["id_sizes"])
-    meta = {
-        "dataset": dataset["dataset"],
-        "columns": list(COLUMNS),
-        "vocabulary_sizes": sizes,
-        "id_digest": dataset["id_digest"],
-        "feature_hash": feature_hash(COLUMNS, sizes, dataset["id_digest"]),
-    }
-    with catalogue.writing(WRITES) as out:
-        out.table(catalogue.TRAINING_FRAME, frame)
-        out.table(catalogue.USER_FEATURES, serving_users.select([USERID, *entity_columns("user")]))
-        out.table(catalogue.ITEM_FEATURES, item_features)
-        out.json(catalogue.FEATURE_META, meta)
+    sizes = vocabulary_sizes(dataset.id_sizes)
+    features = FeatureDocument(
+        dataset=dataset.dataset,
+        columns=COLUMNS,
+        vocabulary_sizes=sizes,
+        id_digest=dataset.id_digest,
+        feature_hash=feature_hash(COLUMNS, sizes, dataset.id_digest),
+    )
+    with writing(WRITES) as out:
+        out.save(catalogue.TRAINING_FRAME, frame)
+        out.save(catalogue.USER_FEATURES, serving_users.select([Column.USERID, *entity_columns("user")]))
+        out.save(catalogue.ITEM_FEATURES, item_features)
+        out.save(catalogue.FEATURE_META, features)
     print(
-        f"{len(COLUMNS)} features, hash {meta['feature_hash']}: {len(frame):,} training and test rows, "
+        f"{len(COLUMNS)} features, hash {features.feature_hash}: {len(frame):,} training and test rows, "
         f"{len(users):,} users, {len(items):,} items"
     )
 

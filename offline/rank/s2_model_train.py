@@ -8,24 +8,40 @@ served is fitted once more, to all offline rows. The weight of the blend is chos
 funnel (recall as Elasticsearch does it, then the final score), with models that have not seen it.
 """
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
 from data_exchange_center import catalogue
-from data_exchange_center.columns import ITEM_INDEX, ITEMID, LABEL, SPLIT, USER_INDEX, USERID, Split
+from data_exchange_center.arrays import BoolArray, FloatArray, UInt8Array
+from data_exchange_center.columns import Column, Split
+from data_exchange_center.commit import writing
+from data_exchange_center.documents import (
+    BlendDocument,
+    DatasetDocument,
+    DeepFmDocument,
+    DeepFmMetrics,
+    LogisticRegressionMetrics,
+    ModelMetrics,
+    PlattScaling,
+    RankingMetrics,
+    RankingRows,
+    Reliability,
+)
 from data_exchange_center.features import COLUMNS
 from data_exchange_center.stage import run_stage
 from offline.fitting import Schedule, state_on_cpu
 from offline.metrics import Bootstrap, auc, calibration, interval, log_loss
 from offline.rank.baselines import logistic_regression, popularity
-from offline.rank.blend import NDCG, choose_blend
-from offline.rank.selection import choose, platt_scaling, settings_of
-from offline.rank.training import Rows, fit, score
+from offline.rank.blend import funnel_on_valid, ndcg_by_weight, tried_weights
+from offline.rank.deepfm import DeepFM
+from offline.rank.selection import choose, hyper_parameters, platt_scaling
+from offline.rank.training import HyperParameters, Rows, fit, score
 from offline.recall.factorization_machine import FactorizationMachine
-from offline.recall.fm_training import DIM, Pairs, pair_logits
+from offline.recall.fm_training import DIM, pair_logits
+from offline.recall.interactions import Interactions
+from offline.tuning import TuningResult
 
 READS = (
     catalogue.DATASET,
@@ -45,112 +61,160 @@ WRITES = (
     catalogue.BLEND,
 )
 
-Floats = npt.NDArray[np.floating]
+
+@dataclass(frozen=True)
+class Parts:
+    """Which rows of the frame belong to each part; `training` is train and valid together."""
+
+    train: BoolArray
+    valid: BoolArray
+    test: BoolArray
+    training: BoolArray
+
+    @classmethod
+    def of_frame(cls, frame: pa.Table) -> "Parts":
+        """From the column `split`."""
+        split = frame[Column.SPLIT].to_numpy()
+        return cls(split == Split.TRAIN, split == Split.VALID, split == Split.TEST, split != Split.TEST)
 
 
-def figures_on_test(
-    logits: dict[str, Floats], labels: npt.NDArray[np.uint8], users: npt.NDArray[np.int64], seed: int
-) -> dict[str, dict[str, Any]]:
-    """AUC with its interval, log loss, calibration error; and by how much each model beats the one before.
+@dataclass(frozen=True)
+class TunedDeepFm:
+    """DeepFM after its tuning: fitted without valid, without test, and to all offline rows; all three calibrated."""
+
+    tuning: TuningResult[DeepFM]
+    hyper_parameters: HyperParameters
+    measured: DeepFM
+    served: DeepFM
+    calibration: PlattScaling
+
+
+def tune_and_fit(rows: Rows, parts: Parts, sizes: dict[str, int], fm_l2: float, seed: int) -> TunedDeepFm:
+    """Chooses on valid, calibrates there, and fits again to more rows with what was chosen."""
+    train, valid, test, training = (rows.select(p) for p in (parts.train, parts.valid, parts.test, parts.training))
+    tuning = choose(train, valid, sizes, fm_l2, seed)
+    chosen, schedule = hyper_parameters(tuning.params, fm_l2), Schedule[DeepFM](tuning.best.epochs)
+    scale, shift = platt_scaling(score(tuning.model, valid), valid.labels)
+    measured, served = (fit(part, chosen, sizes, schedule, seed)[0] for part in (training, rows))
+    before = calibration(test.labels, score(measured, test)).error
+    for model in (tuning.model, measured, served):
+        model.calibrate(scale, shift)
+    return TunedDeepFm(tuning, chosen, measured, served, PlattScaling(scale=scale, shift=shift, error_before=before))
+
+
+def ranking_metrics(
+    logits: dict[str, FloatArray], labels: UInt8Array, bootstrap: Bootstrap
+) -> dict[str, RankingMetrics]:
+    """Each model's metrics on test, and by how much its AUC exceeds that of the model before.
 
     Args:
         logits: [n] of each model, the weakest first.
-        labels, users: [n] of the rows.
-        seed: of the bootstrap.
+        labels: [n].
+        bootstrap: of the rows' users.
     """
-    bootstrap = Bootstrap(users, seed)
-    figures: dict[str, dict[str, Any]] = {}
-    before: Floats | None = None
+    metrics: dict[str, RankingMetrics] = {}
+    before: FloatArray | None = None
     for name, z in logits.items():
         drawn = bootstrap.aucs(labels, z)
-        figures[name] = {
-            "test_auc": auc(labels, z),
-            "test_auc_interval": interval(drawn),
-            "log_loss": log_loss(labels, z),
-            "calibration_error": calibration(labels, z).error,
-        }
-        if before is not None:
-            figures[name]["test_auc_gain_interval"] = interval(drawn - before)
+        metrics[name] = RankingMetrics(
+            test_auc=auc(labels, z),
+            test_auc_interval=interval(drawn),
+            log_loss=log_loss(labels, z),
+            calibration_error=calibration(labels, z).error,
+            test_auc_gain_interval=None if before is None else interval(drawn - before),
+        )
         before = drawn
-    return figures
+    return metrics
+
+
+def measure(
+    frame: pa.Table, parts: Parts, tuned: TunedDeepFm, deepfm_logits: FloatArray, dataset: DatasetDocument
+) -> ModelMetrics:
+    """DeepFM beside popularity, logistic regression and FM on the same rows of test."""
+    ids = Interactions(
+        users=frame[Column.USER_INDEX].to_numpy().astype(np.int64),
+        items=frame[Column.ITEM_INDEX].to_numpy().astype(np.int64),
+        labels=frame[Column.LABEL].to_numpy(),
+        user_count=dataset.id_sizes[Column.USERID],
+        item_count=dataset.id_sizes[Column.ITEMID],
+    )
+    train, valid, test, training = (ids.select(p) for p in (parts.train, parts.valid, parts.test, parts.training))
+    fm = FactorizationMachine(ids.user_count, ids.item_count, DIM)
+    fm.load_state_dict(catalogue.FM_MODEL.load())
+    logistic = logistic_regression(training, train, valid, test)
+    logits: dict[str, FloatArray] = {
+        "popularity": popularity(training, test),
+        "logistic_regression": logistic.logits,
+        "fm": pair_logits(fm, test),
+        "deepfm": deepfm_logits,
+    }
+    metrics = ranking_metrics(logits, test.labels, Bootstrap(test.users, dataset.seed))
+    return ModelMetrics(
+        dataset=dataset.dataset,
+        seed=dataset.seed,
+        rows=RankingRows(**{name: int(rows.sum()) for name, rows in vars(parts).items()}),
+        popularity=metrics["popularity"],
+        logistic_regression=LogisticRegressionMetrics(
+            **metrics["logistic_regression"].model_dump(), valid_auc=logistic.valid_auc, c=logistic.c
+        ),
+        fm=metrics["fm"],
+        deepfm=DeepFmMetrics(
+            **metrics["deepfm"].model_dump(),
+            **asdict(tuned.hyper_parameters),
+            valid_auc=tuned.tuning.best.value,
+            epochs=tuned.tuning.best.epochs,
+            calibration=tuned.calibration,
+            reliability=Reliability(**asdict(calibration(test.labels, deepfm_logits))),
+            tried=tuned.tuning.trials,
+        ),
+    )
+
+
+def report(metrics: ModelMetrics, blend: BlendDocument) -> None:
+    """Prints what was measured and chosen."""
+    deepfm = metrics.deepfm
+    print(
+        f"data set {metrics.dataset}; DeepFM's MLP sees {deepfm.deep_inputs}, {deepfm.epochs} epochs, "
+        f"L2 {deepfm.l2:.3g}; on test:"
+    )
+    for name in ("popularity", "logistic_regression", "fm", "deepfm"):
+        model: RankingMetrics = getattr(metrics, name)
+        low, high = model.test_auc_interval
+        print(
+            f"  {name:<20} AUC {model.test_auc:.4f} ({low:.4f} to {high:.4f})  "
+            f"log loss {model.log_loss:.4f}  calibration error {model.calibration_error:.4f}"
+        )
+    table = ", ".join(f"{trial.weight:g}: {trial.ndcg_at_50:.4f}" for trial in blend.tried)
+    print(f"final score = DeepFM's logit × {blend.weight:g} + recall score; NDCG@50 on valid by weight: {table}")
 
 
 def main() -> None:
     """Chooses on valid, fits again, measures on test, fits for serving, chooses the blend, saves."""
-    dataset, meta = catalogue.load_json(catalogue.DATASET), catalogue.load_json(catalogue.FEATURE_META)
-    seed: int = dataset["seed"]
-    sizes: dict[str, int] = meta["vocabulary_sizes"]
-    fm_l2: float = catalogue.load_json(catalogue.VECTOR_RECALL_METRICS)["rated"]["l2"]
-    frame = catalogue.load_table(catalogue.TRAINING_FRAME)
+    dataset, features = catalogue.DATASET.load(), catalogue.FEATURE_META.load()
+    fm_l2 = catalogue.VECTOR_RECALL_METRICS.load().rated.l2
+    frame = catalogue.TRAINING_FRAME.load()
+    parts, rows = Parts.of_frame(frame), Rows.from_table(frame)
+    tuned = tune_and_fit(rows, parts, features.vocabulary_sizes, fm_l2, dataset.seed)
+    metrics = measure(frame, parts, tuned, score(tuned.measured, rows.select(parts.test)), dataset)
 
-    split = frame[SPLIT].to_numpy()
-    is_part = {name: split == part for name, part in vars(Split).items() if name.isupper()}
-    is_part["TRAINING"] = split != Split.TEST
-    rows = Rows.from_table(frame)
-    train, valid, test, training = (rows.select(is_part[p]) for p in ("TRAIN", "VALID", "TEST", "TRAINING"))
-
-    found = choose(train, valid, sizes, fm_l2, seed)
-    settings, epochs = settings_of(found.params, fm_l2), found.best.epochs
-    scale, shift = platt_scaling(score(found.model, valid), valid.labels)
-    measured, served = (fit(part, settings, sizes, Schedule(epochs), seed)[0] for part in (training, rows))
-    before_calibration = calibration(test.labels, score(measured, test)).error
-    for model in (found.model, measured, served):
-        model.calibrate(scale, shift)
-
-    ids = Pairs(
-        users=frame[USER_INDEX].to_numpy().astype(np.int64),
-        items=frame[ITEM_INDEX].to_numpy().astype(np.int64),
-        labels=frame[LABEL].to_numpy(),
-        user_count=dataset["id_sizes"][USERID],
-        item_count=dataset["id_sizes"][ITEMID],
+    vectors = catalogue.VALID_USER_VECTORS.load(), catalogue.VALID_ITEM_VECTORS.load()
+    funnel = funnel_on_valid(frame, catalogue.ITEM_FEATURES.load(), dataset.seed)
+    tried = tried_weights(ndcg_by_weight(funnel, vectors, tuned.tuning.model), dataset.seed)
+    weight = max(tried, key=lambda trial: trial.ndcg_at_50).weight
+    blend = BlendDocument(dataset=dataset.dataset, weight=weight, tried=tried)
+    meta = DeepFmDocument(
+        dataset=dataset.dataset,
+        columns=COLUMNS,
+        feature_hash=features.feature_hash,
+        settings=tuned.served.settings,
     )
-    pairs = {name: ids.select(part) for name, part in is_part.items()}
-    fm = FactorizationMachine(ids.user_count, ids.item_count, DIM)
-    fm.load_state_dict(catalogue.load_state(catalogue.FM_MODEL))
-    logistic_valid_auc, logistic = logistic_regression(pairs["TRAINING"], pairs["TRAIN"], pairs["VALID"], pairs["TEST"])
-    logits: dict[str, Floats] = {
-        "popularity": popularity(pairs["TRAINING"], pairs["TEST"]),
-        "logistic_regression": logistic,
-        "fm": pair_logits(fm, pairs["TEST"]),
-        "deepfm": score(measured, test),
-    }
-    figures = figures_on_test(logits, test.labels, pairs["TEST"].users, seed)
-    figures["logistic_regression"]["valid_auc"] = logistic_valid_auc
-    figures["deepfm"] |= {
-        "valid_auc": found.best.value,
-        **asdict(settings),
-        "epochs": epochs,
-        "calibration": {"scale": scale, "shift": shift, "error_before": before_calibration},
-        "reliability": asdict(calibration(test.labels, logits["deepfm"])),
-        "tried": found.tried,
-    }
-
-    vectors = catalogue.load_array(catalogue.VALID_USER_VECTORS), catalogue.load_array(catalogue.VALID_ITEM_VECTORS)
-    blend = choose_blend(frame, catalogue.load_table(catalogue.ITEM_FEATURES), vectors, found.model, seed)
-    weight = max(blend, key=lambda row: row[NDCG])["weight"]
-    name = {"dataset": dataset["dataset"]}
-    counts = {part.lower(): int(among.sum()) for part, among in is_part.items()}
-    with catalogue.writing(WRITES) as out:
-        out.state(catalogue.DEEPFM_MODEL, state_on_cpu(served))
-        out.state(catalogue.MEASURED_DEEPFM_MODEL, state_on_cpu(measured))
-        out.json(
-            catalogue.DEEPFM_META,
-            {**name, "columns": list(COLUMNS), "feature_hash": meta["feature_hash"], "settings": served.settings},
-        )
-        out.json(catalogue.MODEL_METRICS, {**name, "seed": seed, "rows": counts, **figures})
-        out.json(catalogue.BLEND, {**name, "weight": weight, "tried": blend})
-    print(
-        f"data set {dataset['dataset']}; DeepFM's MLP sees {settings.deep_inputs}, {epochs} epochs, "
-        f"L2 {settings.l2:.3g}; on test:"
-    )
-    for model_name, figure in figures.items():
-        low, high = figure["test_auc_interval"]
-        print(
-            f"  {model_name:<20} AUC {figure['test_auc']:.4f} ({low:.4f} to {high:.4f})  "
-            f"log loss {figure['log_loss']:.4f}  calibration error {figure['calibration_error']:.4f}"
-        )
-    table = ", ".join(f"{row['weight']:g}: {row[NDCG]:.4f}" for row in blend)
-    print(f"final score = DeepFM's logit × {weight:g} + recall score; {NDCG.upper()} on valid by weight: {table}")
+    with writing(WRITES) as out:
+        out.save(catalogue.DEEPFM_MODEL, state_on_cpu(tuned.served))
+        out.save(catalogue.MEASURED_DEEPFM_MODEL, state_on_cpu(tuned.measured))
+        out.save(catalogue.DEEPFM_META, meta)
+        out.save(catalogue.MODEL_METRICS, metrics)
+        out.save(catalogue.BLEND, blend)
+    report(metrics, blend)
 
 
 if __name__ == "__main__":

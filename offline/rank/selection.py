@@ -3,43 +3,44 @@
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from sklearn.linear_model import LogisticRegression
 
+from data_exchange_center.arrays import FloatArray, UInt8Array
+from data_exchange_center.documents import DeepInputs
 from offline.fitting import BestEpoch, Schedule
 from offline.metrics import auc
-from offline.rank.deepfm import DeepFM, DeepInputs
-from offline.rank.training import Rows, Settings, fit, score
-from offline.search import Found, Params, search
+from offline.rank.deepfm import DeepFM
+from offline.rank.training import HyperParameters, Rows, fit, score
+from offline.tuning import Params, TuningResult, tune
 
 DEEP_INPUTS: tuple[DeepInputs, ...] = ("dense+side", "dense", "dense+all")  # the first is tried first
 # DeepFM's penalty is near the FM's: most of what it restrains are the same two ids.
 L2_OF_FM = FloatDistribution(0.5, 1.0, log=True)
 L2_OF_FM_TRIED_FIRST = 0.75
 TRIALS = 4
-MARGIN = 0.004  # of AUC, see offline.search
+MARGIN = 0.004  # of AUC, see offline.tuning
 MOST_EPOCHS = 30
 
 
-def settings_of(params: Params, fm_l2: float) -> Settings:
-    """The settings that the search's parameters stand for."""
-    return Settings(l2=params["l2_of_fm"] * fm_l2, deep_inputs=params["deep_inputs"])
+def hyper_parameters(params: Params, fm_l2: float) -> HyperParameters:
+    """DeepFM's hyper-parameters, whose penalty is tuned as a multiple of the FM's."""
+    return HyperParameters(l2=params["l2_of_fm"] * fm_l2, deep_inputs=params["deep_inputs"])
 
 
-def choose(train: Rows, valid: Rows, sizes: dict[str, int], fm_l2: float, seed: int) -> Found[DeepFM]:
-    """The settings with the best AUC on valid, their model and epochs, and the table of all that were tried."""
+def choose(train: Rows, valid: Rows, sizes: dict[str, int], fm_l2: float, seed: int) -> TuningResult[DeepFM]:
+    """The hyper-parameters with the best AUC on valid, their model and epochs, and all trials."""
 
     def fit_with(params: Params, report: Callable[[int, float], None]) -> tuple[DeepFM, BestEpoch]:
         schedule = Schedule[DeepFM](MOST_EPOCHS, lambda model: auc(valid.labels, score(model, valid)), report=report)
-        return fit(train, settings_of(params, fm_l2), sizes, schedule, seed)
+        return fit(train, hyper_parameters(params, fm_l2), sizes, schedule, seed)
 
     space = {"deep_inputs": CategoricalDistribution(DEEP_INPUTS), "l2_of_fm": L2_OF_FM}
     first = [{"deep_inputs": inputs, "l2_of_fm": L2_OF_FM_TRIED_FIRST} for inputs in DEEP_INPUTS]
-    return search(fit_with, space, first, TRIALS, seed, MARGIN)
+    return tune(fit_with, space, first, TRIALS, seed, MARGIN)
 
 
-def platt_scaling(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.uint8]) -> tuple[float, float]:
+def platt_scaling(logits: FloatArray, labels: UInt8Array) -> tuple[float, float]:
     """The scale and shift after which the logits are those of the labels' probability.
 
     Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999. `valid` is later than what was fitted, so
@@ -51,5 +52,5 @@ def platt_scaling(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.uint8
     """
     if len(np.unique(labels)) < 2:
         return 1.0, 0.0
-    fitted = LogisticRegression(C=np.inf).fit(logits[:, None].astype(np.float64), labels)
+    fitted = LogisticRegression(C=np.inf, tol=1e-8).fit(logits[:, None].astype(np.float64), labels)
     return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])

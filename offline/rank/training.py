@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from data_exchange_center.columns import LABEL
+from data_exchange_center.arrays import BoolArray, Float32Array, UInt8Array
+from data_exchange_center.columns import Column
+from data_exchange_center.documents import DeepInputs
 from data_exchange_center.features import DENSE_COLUMNS, SPARSE_COLUMNS
+from data_exchange_center.tables import to_matrix
 from offline.fitting import BestEpoch, Schedule, batch_size, run_epochs, training_device
-from offline.rank.deepfm import DeepFM, DeepInputs
+from offline.rank.deepfm import DeepFM
 
 SCORING_BATCH = 65_536
 EMBEDDING_LEARNING_RATE = 0.0075
@@ -29,38 +31,37 @@ class Rows:
 
     sparse: Tensor
     dense: Tensor
-    labels: npt.NDArray[np.uint8]
+    labels: UInt8Array
 
     @classmethod
     def from_table(cls, frame: pa.Table) -> "Rows":
         """The columns of the training frame, in the declared order."""
-        sparse = np.stack([frame[name].to_numpy().astype(np.int32) for name in SPARSE_COLUMNS], axis=1)
-        dense = np.stack([frame[name].to_numpy() for name in DENSE_COLUMNS], axis=1)
-        labels = frame[LABEL].to_numpy().copy()  # Arrow's own memory is read-only, which torch warns of
+        sparse, dense = to_matrix(frame, SPARSE_COLUMNS, np.int32), to_matrix(frame, DENSE_COLUMNS)
+        labels = frame[Column.LABEL].to_numpy().copy()  # Arrow's own memory is read-only, which torch warns of
         return cls(torch.from_numpy(sparse), torch.from_numpy(dense), labels)
 
-    def select(self, rows: npt.NDArray[np.bool_]) -> "Rows":
+    def select(self, rows: BoolArray) -> "Rows":
         """Those rows."""
         chosen = torch.from_numpy(np.flatnonzero(rows))
         return Rows(self.sparse[chosen], self.dense[chosen], self.labels[rows])
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is chosen on valid."""
+class HyperParameters:
+    """DeepFM's hyper-parameters, chosen on valid: the L2 penalty, and what the MLP sees."""
 
     l2: float
     deep_inputs: DeepInputs
 
 
 def fit(
-    rows: Rows, settings: Settings, sizes: dict[str, int], schedule: Schedule[DeepFM], seed: int
+    rows: Rows, hyper_parameters: HyperParameters, sizes: dict[str, int], schedule: Schedule[DeepFM], seed: int
 ) -> tuple[DeepFM, BestEpoch]:
     """Minimises the log loss with an L2 penalty on the embedding rows of the batch.
 
     Args:
         rows: to fit; the standardisation layer takes its statistics from them.
-        settings: penalty and what the MLP sees.
+        hyper_parameters: penalty and what the MLP sees.
         sizes: of the vocabularies.
         schedule: when to stop.
         seed: of the weights and of the rows' order.
@@ -70,7 +71,7 @@ def fit(
     """
     device = training_device()
     torch.manual_seed(seed)
-    model = DeepFM(sizes, HIDDEN, settings.deep_inputs)
+    model = DeepFM(sizes, HIDDEN, hyper_parameters.deep_inputs)
     model.standardise_by(rows.dense)
     model.forget_absent(rows.sparse)
     model.to(device)
@@ -83,21 +84,23 @@ def fit(
         [{"params": others, "lr": EMBEDDING_LEARNING_RATE}, {"params": mlp, "lr": MLP_LEARNING_RATE}], fused=True
     )
 
-    def steps(optimizer: torch.optim.Optimizer) -> None:
+    def train_epoch(optimizer: torch.optim.Optimizer) -> None:
         for batch in torch.randperm(len(labels)).to(device).split(size):
             logits, norms = model.logits_and_norms(sparse[batch].long(), dense[batch].float())
-            loss = functional.binary_cross_entropy_with_logits(logits, labels[batch]) + settings.l2 * norms.mean()
+            loss = (
+                functional.binary_cross_entropy_with_logits(logits, labels[batch]) + hyper_parameters.l2 * norms.mean()
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
-    name = f"DeepFM, {settings.deep_inputs}, L2 {settings.l2:.3g}"
-    best = run_epochs(model, optimizer, steps, -(-len(labels) // size), schedule, name)
+    name = f"DeepFM, {hyper_parameters.deep_inputs}, L2 {hyper_parameters.l2:.3g}"
+    best = run_epochs(model, optimizer, train_epoch, -(-len(labels) // size), schedule, name)
     return model.cpu().eval(), best
 
 
 @torch.no_grad()
-def score(model: DeepFM, rows: Rows) -> npt.NDArray[np.float32]:
+def score(model: DeepFM, rows: Rows) -> Float32Array:
     """[n] logits."""
     model.eval()
     device = model.bias.device
@@ -105,5 +108,5 @@ def score(model: DeepFM, rows: Rows) -> npt.NDArray[np.float32]:
         model(sparse.to(device).long(), dense.to(device).float()).squeeze(1).cpu()
         for sparse, dense in zip(rows.sparse.split(SCORING_BATCH), rows.dense.split(SCORING_BATCH), strict=True)
     ]
-    logits: npt.NDArray[np.float32] = torch.cat(parts).numpy()
+    logits: Float32Array = torch.cat(parts).numpy()
     return logits

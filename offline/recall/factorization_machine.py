@@ -1,12 +1,10 @@
 """A factorization machine on userid and itemid alone, and its two objectives."""
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Vectors = npt.NDArray[np.float32]
+from data_exchange_center.arrays import Float32Array
 
 
 class FactorizationMachine(nn.Module):
@@ -50,7 +48,7 @@ class FactorizationMachine(nn.Module):
         return score, u.square().sum(1) + i.square().sum(1)
 
     @torch.no_grad()
-    def vectors(self) -> tuple[Vectors, Vectors]:
+    def vectors(self) -> tuple[Float32Array, Float32Array]:
         """Tables whose inner products equal the scores up to a constant of the user.
 
         Returns:

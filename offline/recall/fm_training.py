@@ -1,16 +1,14 @@
-"""Fits the factorization machine to either objective, and measures what it recalls."""
-
-from dataclasses import dataclass
+"""Fits the factorization machine to either objective, and scores pairs with it."""
 
 import numpy as np
-import numpy.typing as npt
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from offline.fitting import BestEpoch, Schedule, Steps, batch_size, run_epochs, training_device
+from data_exchange_center.arrays import Float32Array, Float64Array
+from offline.fitting import BestEpoch, Schedule, TrainEpoch, batch_size, run_epochs, training_device
 from offline.recall.factorization_machine import FactorizationMachine, full_softmax_loss, sampled_softmax_loss
+from offline.recall.interactions import Interactions
 
 DIM = 16
 RATED_LEARNING_RATE = 0.01
@@ -19,39 +17,9 @@ RETRIEVAL_STEPS = 10  # an epoch at least
 RETRIEVAL_PAIRS = 4096  # positives a step of the sampled softmax, and items drawn for it
 RETRIEVAL_LEARNING_RATE = 0.03
 FULL_SOFTMAX_ITEMS = 20_000  # up to here the whole catalogue fits into every step
-USERS_AT_A_TIME = 1024
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Rows of (user_index, item_index, label), and the sizes of the two vocabularies."""
-
-    users: Ints
-    items: Ints
-    labels: npt.NDArray[np.uint8]
-    user_count: int
-    item_count: int
-
-    def select(self, rows: npt.NDArray[np.bool_]) -> "Pairs":
-        """Those rows."""
-        return Pairs(self.users[rows], self.items[rows], self.labels[rows], self.user_count, self.item_count)
-
-    def positives(self) -> "Pairs":
-        """The positive rows."""
-        return self.select(self.labels == 1)
-
-    def matrix(self) -> sp.csr_matrix:
-        """[user_count, item_count] float32, 1 where the pair occurs."""
-        ones = np.ones(len(self.users), np.float32)
-        matrix = sp.csr_matrix((ones, (self.users, self.items)), (self.user_count, self.item_count))
-        matrix.data[:] = 1
-        return matrix
-
-
-def new_model(fit: Pairs, seed: int) -> FactorizationMachine:
+def new_model(fit: Interactions, seed: int) -> FactorizationMachine:
     """A model to fit; ids that no row of `fit` holds are all zeros, as the unknown one is, and stay so."""
     torch.manual_seed(seed)
     model = FactorizationMachine(fit.user_count, fit.item_count, DIM)
@@ -62,7 +30,7 @@ def new_model(fit: Pairs, seed: int) -> FactorizationMachine:
 
 
 def fit_rated(
-    fit: Pairs, l2: float, schedule: Schedule[FactorizationMachine], seed: int
+    fit: Interactions, l2: float, schedule: Schedule[FactorizationMachine], seed: int
 ) -> tuple[FactorizationMachine, BestEpoch]:
     """Log loss on the rated rows.
 
@@ -81,7 +49,7 @@ def fit_rated(
     labels = torch.from_numpy(fit.labels).float().to(device)
     size = batch_size(len(labels))
 
-    def steps(optimizer: torch.optim.Optimizer) -> None:
+    def train_epoch(optimizer: torch.optim.Optimizer) -> None:
         for rows in torch.randperm(len(labels)).to(device).split(size):
             logits, norms = model(columns[0][rows], columns[1][rows])
             loss = functional.binary_cross_entropy_with_logits(logits, labels[rows]) + l2 * norms.mean()
@@ -90,11 +58,11 @@ def fit_rated(
             optimizer.step()
 
     optimizer = torch.optim.Adam(model.parameters(), lr=RATED_LEARNING_RATE, fused=True)
-    return model, run_epochs(model, optimizer, steps, -(-len(labels) // size), schedule, f"FM rated, L2 {l2:.3g}")
+    return model, run_epochs(model, optimizer, train_epoch, -(-len(labels) // size), schedule, f"FM rated, L2 {l2:.3g}")
 
 
 def fit_retrieval(
-    fit: Pairs, l2: float, schedule: Schedule[FactorizationMachine], seed: int
+    fit: Interactions, l2: float, schedule: Schedule[FactorizationMachine], seed: int
 ) -> tuple[FactorizationMachine, BestEpoch]:
     """Softmax of each user's positives over the catalogue: arguments and result as in `fit_rated`."""
     positives = fit.positives()
@@ -104,14 +72,14 @@ def fit_retrieval(
     with torch.no_grad():  # the softmax of popularity is where training begins
         model.items.weight[1:, -1] = torch.log(torch.from_numpy((frequency[1:] + 1) / (frequency.sum() + 1)))
     full = fit.item_count <= FULL_SOFTMAX_ITEMS
-    steps, count = (
-        _full_softmax_steps(model, positives, l2) if full else _sampled_softmax_steps(model, positives, frequency, l2)
+    train_epoch, steps_per_epoch = (
+        _full_softmax_epoch(model, positives, l2) if full else _sampled_softmax_epoch(model, positives, frequency, l2)
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=RETRIEVAL_LEARNING_RATE, fused=True)
-    return model, run_epochs(model, optimizer, steps, count, schedule, f"FM retrieval, L2 {l2:.3g}")
+    return model, run_epochs(model, optimizer, train_epoch, steps_per_epoch, schedule, f"FM retrieval, L2 {l2:.3g}")
 
 
-def _full_softmax_steps(model: FactorizationMachine, positives: Pairs, l2: float) -> tuple[Steps, int]:
+def _full_softmax_epoch(model: FactorizationMachine, positives: Interactions, l2: float) -> tuple[TrainEpoch, int]:
     # All positives of one user share its row of scores over the catalogue, so an epoch costs users × items, not
     # positives × items.
     matrix = positives.matrix()
@@ -119,7 +87,7 @@ def _full_softmax_steps(model: FactorizationMachine, positives: Pairs, l2: float
     device = model.bias.device
     size = max(min(RETRIEVAL_USERS, len(active) // RETRIEVAL_STEPS), 1)
 
-    def steps(optimizer: torch.optim.Optimizer) -> None:
+    def train_epoch(optimizer: torch.optim.Optimizer) -> None:
         for users in torch.from_numpy(active)[torch.randperm(len(active))].split(size):
             liked = torch.from_numpy(matrix[users.numpy()].toarray()).to(device)
             rows, catalogue = model.users(users.to(device)), model.items.weight
@@ -130,32 +98,32 @@ def _full_softmax_steps(model: FactorizationMachine, positives: Pairs, l2: float
             loss.backward()
             optimizer.step()
 
-    return steps, -(-len(active) // size)
+    return train_epoch, -(-len(active) // size)
 
 
-def _sampled_softmax_steps(
-    model: FactorizationMachine, positives: Pairs, frequency: npt.NDArray[np.float64], l2: float
-) -> tuple[Steps, int]:
+def _sampled_softmax_epoch(
+    model: FactorizationMachine, positives: Interactions, frequency: Float64Array, l2: float
+) -> tuple[TrainEpoch, int]:
     device = model.bias.device
     users, items = (torch.from_numpy(column).to(device) for column in (positives.users, positives.items))
     drawn_by = frequency**0.75
     drawn_by[1:] += 1e-3 * drawn_by.mean()  # every item of the catalogue can be drawn; the unknown one cannot
     probability = torch.from_numpy(drawn_by / drawn_by.sum())
 
-    def steps(optimizer: torch.optim.Optimizer) -> None:
+    def train_epoch(optimizer: torch.optim.Optimizer) -> None:
         for pairs in torch.randperm(len(users)).to(device).split(RETRIEVAL_PAIRS):
             drawn = torch.multinomial(probability, RETRIEVAL_PAIRS, replacement=True)
             log_q = torch.log(probability[drawn] * RETRIEVAL_PAIRS).float().to(device)
             drawn = drawn.to(device)
-            rows, wanted = model.users(users[pairs]), model.items(items[pairs])
+            rows, positive_rows = model.users(users[pairs]), model.items(items[pairs])
             collision = items[pairs][:, None] == drawn[None, :]
-            likelihood = sampled_softmax_loss(_with_ones(rows), wanted, model.items(drawn), log_q, collision)
-            loss = likelihood + l2 * (rows.square().sum(1) + wanted.square().sum(1)).mean()
+            likelihood = sampled_softmax_loss(_with_ones(rows), positive_rows, model.items(drawn), log_q, collision)
+            loss = likelihood + l2 * (rows.square().sum(1) + positive_rows.square().sum(1)).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
-    return steps, -(-len(users) // RETRIEVAL_PAIRS)
+    return train_epoch, -(-len(users) // RETRIEVAL_PAIRS)
 
 
 def _with_ones(rows: Tensor) -> Tensor:
@@ -163,45 +131,15 @@ def _with_ones(rows: Tensor) -> Tensor:
     return torch.cat([rows[:, :-1], rows.new_ones(len(rows), 1)], 1)
 
 
-def score_pairs(user_vectors: Floats, item_vectors: Floats, pairs: Pairs) -> Floats:
+def score_pairs(user_vectors: Float32Array, item_vectors: Float32Array, pairs: Interactions) -> Float32Array:
     """[n] inner products; for AUC add the users' biases."""
     return np.einsum("nd,nd->n", user_vectors[pairs.users], item_vectors[pairs.items])
 
 
 @torch.no_grad()
-def pair_logits(model: FactorizationMachine, pairs: Pairs) -> Floats:
+def pair_logits(model: FactorizationMachine, pairs: Interactions) -> Float32Array:
     """[n] FM scores of pairs, on the model's device."""
     device = model.bias.device
     logits, _ = model(torch.from_numpy(pairs.users).to(device), torch.from_numpy(pairs.items).to(device))
-    scores: Floats = logits.cpu().numpy()
+    scores: Float32Array = logits.cpu().numpy()
     return scores
-
-
-def top_items(user_vectors: Floats, item_vectors: Floats, users: Ints, seen: sp.csr_matrix, k: int) -> Ints:
-    """[n, k] exact nearest item indices by inner product, items in `seen` and the unknown one left out."""
-    scores = torch.from_numpy(user_vectors[users]) @ torch.from_numpy(item_vectors).T
-    scores[torch.from_numpy(seen[users].toarray() != 0)] = -torch.inf
-    scores[:, 0] = -torch.inf
-    result: Ints = torch.topk(scores, min(k, scores.shape[1] - 1)).indices.numpy()
-    return result
-
-
-def recall_at(
-    user_vectors: Floats, item_vectors: Floats, seen: Pairs, held_out: Pairs, ks: tuple[int, ...]
-) -> dict[int, float]:
-    """Recall@k over the whole catalogue, items in `seen` filtered, averaged over users with a held-out positive.
-
-    A held-out item outside the vocabulary counts as a positive that was not found.
-    """
-    positives = held_out.positives()
-    wanted = np.bincount(positives.users, minlength=positives.user_count)
-    relevant, filtered = positives.matrix(), seen.matrix()
-    users = np.flatnonzero(wanted)
-    found = np.zeros((len(users), len(ks)))
-    for first in range(0, len(users), USERS_AT_A_TIME):
-        block = users[first : first + USERS_AT_A_TIME]
-        top = top_items(user_vectors, item_vectors, block, filtered, max(ks))
-        hits = np.take_along_axis(relevant[block].toarray(), top, axis=1)
-        found[first : first + len(block)] = np.stack([hits[:, :k].sum(1) for k in ks], axis=1)
-    recall = (found / wanted[users, None]).mean(0) if len(users) else np.zeros(len(ks))
-    return dict(zip(ks, map(float, recall), strict=True))

@@ -8,17 +8,21 @@ positives of `test`, the items of the training rows filtered, in order of popula
 """
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import scipy.sparse as sp
 
 from data_exchange_center import catalogue
-from data_exchange_center.columns import ITEMID, LABEL, SPLIT, TERMS, USERID, Split
+from data_exchange_center.arrays import BoolArray, Int64Array, UInt8Array
+from data_exchange_center.columns import Column, Split
+from data_exchange_center.commit import writing
+from data_exchange_center.documents import TermRecallMetrics
 from data_exchange_center.features import GENRE_FLAGS, HISTORY_COUNTS
-from data_exchange_center.genre_history import liked_genres, window_counts
-from data_exchange_center.scoring import RECALL_SIZE
+from data_exchange_center.limits import RECALL_SIZE
 from data_exchange_center.stage import run_stage
+from data_exchange_center.tables import to_matrix
+from data_exchange_center.user_state import liked_genres, window_counts
 from data_exchange_center.vocabularies import GENRES
+from offline.recall.array_recall import term_matches
 
 READS = (
     catalogue.DATASET,
@@ -32,40 +36,29 @@ WRITES = (catalogue.USER_TERM, catalogue.TERM_RECALL_METRICS)
 
 USERS_AT_A_TIME = 1024
 
-Matrix = npt.NDArray[np.uint8]
 
-
-def matrix_of(table: pa.Table, names: tuple[str, ...]) -> Matrix:
-    """[rows, names] the columns side by side."""
-    return np.stack([table[name].to_numpy() for name in names], axis=1)
-
-
-def term_lists(liked: npt.NDArray[np.bool_]) -> pa.Array:
+def term_lists(liked: BoolArray) -> pa.Array:
     """The liked genres of each row as a list of names."""
     users, genres = np.nonzero(liked)
     offsets = np.r_[0, np.cumsum(np.bincount(users, minlength=len(liked)))].astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.array(GENRES, object)[genres], pa.string()))
 
 
-def hits_of_term_recall(
-    liked: npt.NDArray[np.bool_], flags: Matrix, seen: npt.NDArray[np.bool_], wanted: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64]:
-    """[users] how many of the wanted items are among the first RECALL_SIZE of the liked genres.
+def hits_of_term_recall(liked: BoolArray, flags: UInt8Array, seen: BoolArray, relevant: BoolArray) -> Int64Array:
+    """[users] how many of the relevant items are among the first RECALL_SIZE of the liked genres.
 
     Args:
         liked: [users, genres].
         flags: [items, genres], items by popularity.
-        seen, wanted: [users, items].
+        seen, relevant: [users, items].
     """
-    matches = (liked.astype(np.float32) @ flags.T.astype(np.float32) > 0) & ~seen
+    matches = term_matches(liked, flags) & ~seen
     recalled = matches & (np.cumsum(matches, axis=1) <= RECALL_SIZE)
-    hits: npt.NDArray[np.int64] = (recalled & wanted).sum(axis=1)
+    hits: Int64Array = (recalled & relevant).sum(axis=1)
     return hits
 
 
-def measure(
-    impressions: pa.Table, flags: Matrix, by_popularity: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
-) -> dict[str, float]:
+def measure(impressions: pa.Table, flags: UInt8Array, by_popularity: Int64Array, items: Int64Array) -> dict[str, float]:
     """Hit rate and recall on test, over the users that have a positive there.
 
     Args:
@@ -73,55 +66,60 @@ def measure(
         flags: [items, genres] by itemid; items: [items] itemids, sorted.
         by_popularity: [items] places in `items`, the most popular first.
     """
-    labels, training = impressions[LABEL].to_numpy(), impressions[SPLIT].to_numpy() != Split.TEST
-    item_of = np.searchsorted(items, impressions[ITEMID].to_numpy())
-    users, first, user_of = np.unique(impressions[USERID].to_numpy(), return_index=True, return_inverse=True)
+    labels, training = impressions[Column.LABEL].to_numpy(), impressions[Column.SPLIT].to_numpy() != Split.TEST
+    item_of = np.searchsorted(items, impressions[Column.ITEMID].to_numpy())
+    users, first, user_of = np.unique(impressions[Column.USERID].to_numpy(), return_index=True, return_inverse=True)
     after_training = first + np.bincount(user_of[training], minlength=len(users))
     liked = liked_genres(window_counts(flags[item_of], labels, first, after_training))
 
     place = np.argsort(by_popularity)  # of each item in the order of popularity
     shape = (len(users), len(items))
-    seen, wanted = (
+    seen, relevant = (
         sp.csr_matrix((np.ones(rows.sum(), bool), (user_of[rows], place[item_of[rows]])), shape)
         for rows in (training, ~training & (labels == 1))
     )
-    counts = wanted.getnnz(axis=1)
-    judged = np.flatnonzero(counts)
+    counts = relevant.getnnz(axis=1)
+    evaluated = np.flatnonzero(counts)
     hits = np.zeros(len(users), np.int64)
-    for at in range(0, len(judged), USERS_AT_A_TIME):
-        block = judged[at : at + USERS_AT_A_TIME]
-        seen_here, wanted_here = seen[block].toarray(), wanted[block].toarray()
-        hits[block] = hits_of_term_recall(liked[block], flags[by_popularity], seen_here, wanted_here)
+    for at in range(0, len(evaluated), USERS_AT_A_TIME):
+        block = evaluated[at : at + USERS_AT_A_TIME]
+        seen_here, relevant_here = seen[block].toarray(), relevant[block].toarray()
+        hits[block] = hits_of_term_recall(liked[block], flags[by_popularity], seen_here, relevant_here)
     return {
-        "users": len(judged),
-        "users_with_terms": int(liked[judged].any(axis=1).sum()),
-        f"hit_rate@{RECALL_SIZE}": float((hits[judged] > 0).mean()) if len(judged) else 0.0,
-        f"recall@{RECALL_SIZE}": float((hits[judged] / counts[judged]).mean()) if len(judged) else 0.0,
+        "users": len(evaluated),
+        "users_with_terms": int(liked[evaluated].any(axis=1).sum()),
+        "hit_rate": float((hits[evaluated] > 0).mean()) if len(evaluated) else 0.0,
+        "recall": float((hits[evaluated] / counts[evaluated]).mean()) if len(evaluated) else 0.0,
     }
 
 
 def main() -> None:
-    """Terms for serving; the figures on test."""
-    dataset = catalogue.load_json(catalogue.DATASET)
-    genres = catalogue.load_table(catalogue.ITEM_GENRES)
-    flags, items = matrix_of(genres, GENRE_FLAGS), genres[ITEMID].to_numpy()
-    popular = catalogue.load_table(catalogue.POPULAR_ITEMS)
-    by_popularity = np.searchsorted(items, popular[ITEMID].to_numpy())
+    """Terms for serving; the metrics on test."""
+    dataset = catalogue.DATASET.load()
+    genres = catalogue.ITEM_GENRES.load()
+    flags, items = to_matrix(genres, GENRE_FLAGS), genres[Column.ITEMID].to_numpy()
+    popular = catalogue.POPULAR_ITEMS.load()
+    by_popularity = np.searchsorted(items, popular[Column.ITEMID].to_numpy())
 
-    history = catalogue.load_table(catalogue.USER_HISTORY)
-    served = catalogue.load_table(catalogue.USER_FILTER)[USERID]  # the users with offline rows
-    newest = matrix_of(history, HISTORY_COUNTS)[np.searchsorted(history[USERID].to_numpy(), served.to_numpy())]
+    history = catalogue.USER_HISTORY.load()
+    served = catalogue.USER_FILTER.load()[Column.USERID]  # the users with offline rows
+    newest = to_matrix(history, HISTORY_COUNTS)[np.searchsorted(history[Column.USERID].to_numpy(), served.to_numpy())]
     liked = liked_genres(newest)
-    impressions = catalogue.load_table(catalogue.OFFLINE_IMPRESSIONS, [USERID, ITEMID, LABEL, SPLIT])
-    metrics = measure(impressions, flags, by_popularity, items)
-    with catalogue.writing(WRITES) as out:
-        out.table(catalogue.USER_TERM, pa.table({USERID: served, TERMS: term_lists(liked)}))
-        out.json(
-            catalogue.TERM_RECALL_METRICS,
-            {"dataset": dataset["dataset"], "seed": dataset["seed"], "rows": dataset["rows"], **metrics},
-        )
+    impressions = catalogue.OFFLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID, Column.LABEL, Column.SPLIT])
+    metrics = TermRecallMetrics(
+        dataset=dataset.dataset,
+        seed=dataset.seed,
+        rows=dataset.rows,
+        **measure(impressions, flags, by_popularity, items),  # type: ignore[arg-type]
+    )
+    with writing(WRITES) as out:
+        out.save(catalogue.USER_TERM, pa.table({Column.USERID: served, Column.TERMS: term_lists(liked)}))
+        out.save(catalogue.TERM_RECALL_METRICS, metrics)
     print(f"{liked.any(axis=1).sum():,} of {len(liked):,} users like a genre, {liked.sum(1).mean():.2f} on average")
-    print(f"data set {dataset['dataset']}, on test: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+    print(
+        f"data set {dataset.dataset}, on test: users {metrics.users}, users_with_terms {metrics.users_with_terms}, "
+        f"hit_rate@{RECALL_SIZE} {metrics.hit_rate:.4g}, recall@{RECALL_SIZE} {metrics.recall:.4g}"
+    )
 
 
 if __name__ == "__main__":

@@ -12,27 +12,31 @@ users did last. What that is worth is measured on the online rows (make evaluate
 """
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from optuna.distributions import FloatDistribution
 
 from data_exchange_center import catalogue
-from data_exchange_center.columns import ITEM_INDEX, ITEMID, LABEL, SPLIT, USER_INDEX, USERID, Split
+from data_exchange_center.arrays import Float32Array
+from data_exchange_center.columns import Column, Split
+from data_exchange_center.commit import writing
+from data_exchange_center.documents import (
+    DatasetDocument,
+    RatedFmMetrics,
+    RetrievalFmMetrics,
+    RetrievalMetrics,
+    VectorRecallMetrics,
+    VectorRecallRows,
+)
 from data_exchange_center.stage import run_stage
 from offline.fitting import BestEpoch, Schedule, state_on_cpu
 from offline.metrics import Bootstrap, auc, interval
 from offline.recall.factorization_machine import FactorizationMachine
-from offline.recall.fm_training import (
-    Floats,
-    Pairs,
-    fit_rated,
-    fit_retrieval,
-    pair_logits,
-    recall_at,
-    score_pairs,
-)
-from offline.search import Found, Params, search
+from offline.recall.fm_training import fit_rated, fit_retrieval, pair_logits, score_pairs
+from offline.recall.interactions import Interactions
+from offline.retrieval_metrics import recall_at
+from offline.tuning import Params, TuningResult, tune
 
 READS = (catalogue.DATASET, catalogue.OFFLINE_IMPRESSIONS)
 WRITES = (
@@ -52,19 +56,41 @@ L2_TRIED_FIRST: dict[str, tuple[Params, ...]] = {
     "retrieval": ({"l2": 0.035}, {"l2": 0.06}),
 }
 TRIALS = 3
-PATIENCE = {"rated": 2, "retrieval": 4}  # epochs; recall is the noisier figure
+PATIENCE = {"rated": 2, "retrieval": 4}  # epochs; recall is the noisier metric
 MINIMUM_GAIN = {"rated": 2e-4, "retrieval": 1e-4}  # of AUC, of recall
 MOST_EPOCHS = 60
 KS = (50, 200)
-VALID_USERS = 2048  # drawn for the figure that each epoch of `retrieval` is judged by
+VALID_USERS = 2048  # drawn for the recall that each epoch of `retrieval` is evaluated by
 
-Fit = Callable[[Pairs, float, Schedule[FactorizationMachine], int], tuple[FactorizationMachine, BestEpoch]]
+Fit = Callable[[Interactions, float, Schedule[FactorizationMachine], int], tuple[FactorizationMachine, BestEpoch]]
+Vectors = tuple[Float32Array, Float32Array]
 
 
-def choose(
-    objective: str, fit: Fit, train: Pairs, evaluate: Callable[[FactorizationMachine], float], seed: int
-) -> Found[FactorizationMachine]:
-    """The penalty with the best figure on valid, its model and epochs, and the table of all that were tried."""
+@dataclass(frozen=True)
+class Parts:
+    """The rows of each part; `training` is train and valid together, `offline` is all."""
+
+    offline: Interactions
+    train: Interactions
+    valid: Interactions
+    training: Interactions
+    test: Interactions
+
+
+def read_parts(dataset: DatasetDocument) -> Parts:
+    """The offline impressions as interactions."""
+    table = catalogue.OFFLINE_IMPRESSIONS.load([Column.USER_INDEX, Column.ITEM_INDEX, Column.LABEL, Column.SPLIT])
+    users, items = (table[name].to_numpy().astype(np.int64) for name in (Column.USER_INDEX, Column.ITEM_INDEX))
+    sizes, split = dataset.id_sizes, table[Column.SPLIT].to_numpy()
+    rows = Interactions(users, items, table[Column.LABEL].to_numpy(), sizes[Column.USERID], sizes[Column.ITEMID])
+    train, valid, test = (rows.select(split == part) for part in (Split.TRAIN, Split.VALID, Split.TEST))
+    return Parts(rows, train, valid, rows.select(split != Split.TEST), test)
+
+
+def tune_l2(
+    objective: str, fit: Fit, train: Interactions, evaluate: Callable[[FactorizationMachine], float], seed: int
+) -> TuningResult[FactorizationMachine]:
+    """The penalty with the best metric on valid, its model and epochs, and all trials."""
 
     def fit_with(params: Params, report: Callable[[int, float], None]) -> tuple[FactorizationMachine, BestEpoch]:
         return fit(
@@ -74,93 +100,93 @@ def choose(
             seed,
         )
 
-    return search(fit_with, {"l2": L2}, L2_TRIED_FIRST[objective], TRIALS, seed)
+    return tune(fit_with, {"l2": L2}, L2_TRIED_FIRST[objective], TRIALS, seed)
 
 
-def popularity_vectors(fit: Pairs) -> tuple[Floats, Floats]:
+def tune_both(parts: Parts, seed: int) -> tuple[TuningResult[FactorizationMachine], TuningResult[FactorizationMachine]]:
+    """The FM of the rated rows, by AUC on valid, and that of retrieval, by Recall@50 on valid."""
+    drawn = np.random.default_rng(seed).permutation(parts.train.user_count)[:VALID_USERS]
+    drawn_train, drawn_valid = (part.select(np.isin(part.users, drawn)) for part in (parts.train, parts.valid))
+
+    def valid_auc(model: FactorizationMachine) -> float:
+        return auc(parts.valid.labels, pair_logits(model, parts.valid))
+
+    def valid_recall(model: FactorizationMachine) -> float:
+        return recall_at(*model.vectors(), drawn_train, drawn_valid, KS[:1])[KS[0]]
+
+    return (
+        tune_l2("rated", fit_rated, parts.train, valid_auc, seed),
+        tune_l2("retrieval", fit_retrieval, parts.train, valid_recall, seed),
+    )
+
+
+def popularity_vectors(fit: Interactions) -> Vectors:
     """Vectors of one dimension whose inner product is the item's count of positives."""
     counts = np.bincount(fit.positives().items, minlength=fit.item_count).astype(np.float32)
     return np.ones((fit.user_count, 1), np.float32), counts[:, None]
 
 
-def recalls(vectors: tuple[Floats, Floats], seen: Pairs, held_out: Pairs) -> dict[str, float]:
-    """Recall under the names that the metrics use."""
-    return {f"recall@{k}": value for k, value in recall_at(*vectors, seen, held_out, KS).items()}
+def metrics_on_test(parts: Parts, logits: Float32Array, vectors: Vectors, bootstrap: Bootstrap) -> RetrievalMetrics:
+    """AUC of the logits on the rated rows, recall of the vectors over the whole catalogue."""
+    recall = recall_at(*vectors, parts.training, parts.test, KS)
+    return RetrievalMetrics(
+        test_auc=auc(parts.test.labels, logits),
+        test_auc_interval=interval(bootstrap.aucs(parts.test.labels, logits)),
+        recall_at_50=recall[50],
+        recall_at_200=recall[200],
+    )
 
 
 def main() -> None:
     """Chooses on valid, fits again on all training rows, measures on test, exports."""
-    dataset = catalogue.load_json(catalogue.DATASET)
-    seed: int = dataset["seed"]
-    table = catalogue.load_table(catalogue.OFFLINE_IMPRESSIONS, [USER_INDEX, ITEM_INDEX, LABEL, SPLIT])
-    users, items = (table[name].to_numpy().astype(np.int64) for name in (USER_INDEX, ITEM_INDEX))
-    sizes = dataset["id_sizes"]
-    rows = Pairs(users, items, table[LABEL].to_numpy(), sizes[USERID], sizes[ITEMID])
-    split = table[SPLIT].to_numpy()
-    train, valid, test = (rows.select(split == part) for part in (Split.TRAIN, Split.VALID, Split.TEST))
-    training = rows.select(split != Split.TEST)
-
-    judges = np.random.default_rng(seed).permutation(sizes[USERID])[:VALID_USERS]
-    judged_train, judged_valid = (part.select(np.isin(part.users, judges)) for part in (train, valid))
-
-    def valid_recall(model: FactorizationMachine) -> float:
-        return recall_at(*model.vectors(), judged_train, judged_valid, KS[:1])[KS[0]]
-
-    def valid_auc(model: FactorizationMachine) -> float:
-        return auc(valid.labels, pair_logits(model, valid))
-
-    rated = choose("rated", fit_rated, train, valid_auc, seed)
-    retrieval = choose("retrieval", fit_retrieval, train, valid_recall, seed)
-    rated_model, _ = fit_rated(training, rated.params["l2"], Schedule(rated.best.epochs), seed)
+    dataset = catalogue.DATASET.load()
+    parts, seed = read_parts(dataset), dataset.seed
+    rated, retrieval = tune_both(parts, seed)
+    rated_model, _ = fit_rated(parts.training, rated.params["l2"], Schedule(rated.best.epochs), seed)
     measured, served = (
         fit_retrieval(part, retrieval.params["l2"], Schedule(retrieval.best.epochs), seed)[0]
-        for part in (training, rows)
+        for part in (parts.training, parts.offline)
     )
 
-    popularity = popularity_vectors(training)
-    bootstrap = Bootstrap(test.users, seed)
-
-    def on_test(logits: Floats) -> dict[str, Any]:
-        drawn = bootstrap.aucs(test.labels, logits)
-        return {"test_auc": auc(test.labels, logits), "test_auc_interval": interval(drawn)}
-
-    metrics: dict[str, Any] = {
-        "dataset": dataset["dataset"],
-        "seed": seed,
-        "rows": {"train": len(train.users), "valid": len(valid.users), "test": len(test.users)},
-        "rated": {
-            **rated.params,
-            "epochs": rated.best.epochs,
-            "valid_auc": rated.best.value,
-            **on_test(pair_logits(rated_model, test)),
-            **recalls(rated_model.vectors(), training, test),
-            "tried": rated.tried,
-        },
-        "retrieval": {
-            **retrieval.params,
-            "epochs": retrieval.best.epochs,
-            "valid_recall@50": retrieval.best.value,
-            **on_test(pair_logits(measured, test)),
-            **recalls(measured.vectors(), training, test),
-            "tried": retrieval.tried,
-        },
-        "popularity": {**on_test(score_pairs(*popularity, test)), **recalls(popularity, training, test)},
+    popularity, bootstrap = popularity_vectors(parts.training), Bootstrap(parts.test.users, seed)
+    on_test = {
+        "popularity": metrics_on_test(parts, score_pairs(*popularity, parts.test), popularity, bootstrap),
+        "rated": metrics_on_test(parts, pair_logits(rated_model, parts.test), rated_model.vectors(), bootstrap),
+        "retrieval": metrics_on_test(parts, pair_logits(measured, parts.test), measured.vectors(), bootstrap),
     }
-    with catalogue.writing(WRITES) as out:
-        out.state(catalogue.FM_MODEL, state_on_cpu(rated_model))
+    metrics = VectorRecallMetrics(
+        dataset=dataset.dataset,
+        seed=seed,
+        rows=VectorRecallRows(train=len(parts.train.users), valid=len(parts.valid.users), test=len(parts.test.users)),
+        rated=RatedFmMetrics(
+            **on_test["rated"].model_dump(),
+            l2=rated.params["l2"],
+            epochs=rated.best.epochs,
+            valid_auc=rated.best.value,
+            tried=rated.trials,
+        ),
+        retrieval=RetrievalFmMetrics(
+            **on_test["retrieval"].model_dump(),
+            l2=retrieval.params["l2"],
+            epochs=retrieval.best.epochs,
+            valid_recall_at_50=retrieval.best.value,
+            tried=retrieval.trials,
+        ),
+        popularity=on_test["popularity"],
+    )
+    with writing(WRITES) as out:
+        out.save(catalogue.FM_MODEL, state_on_cpu(rated_model))
         for model, (users_file, items_file) in (
             (served, (catalogue.USER_VECTORS, catalogue.ITEM_VECTORS)),
             (measured, (catalogue.MEASURED_USER_VECTORS, catalogue.MEASURED_ITEM_VECTORS)),
             (retrieval.model, (catalogue.VALID_USER_VECTORS, catalogue.VALID_ITEM_VECTORS)),
         ):
-            user_vectors, item_vectors = model.vectors()
-            out.array(users_file, user_vectors)
-            out.array(items_file, item_vectors)
-        out.json(catalogue.VECTOR_RECALL_METRICS, metrics)
-    print(f"data set {dataset['dataset']}, on test:")
-    for name in ("popularity", "rated", "retrieval"):
-        m = metrics[name]
-        print(f"  {name:<10} AUC {m['test_auc']:.4f}  Recall@50 {m['recall@50']:.4f}  Recall@200 {m['recall@200']:.4f}")
+            for artefact, vectors in zip((users_file, items_file), model.vectors(), strict=True):
+                out.save(artefact, vectors)
+        out.save(catalogue.VECTOR_RECALL_METRICS, metrics)
+    print(f"data set {dataset.dataset}, on test:")
+    for name, m in on_test.items():
+        print(f"  {name:<10} AUC {m.test_auc:.4f}  Recall@50 {m.recall_at_50:.4f}  Recall@200 {m.recall_at_200:.4f}")
 
 
 if __name__ == "__main__":

@@ -1,31 +1,36 @@
-"""What the consistency check compares, and how a difference reads."""
+"""What the consistency check compares, and how it shows a difference."""
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from data_exchange_center.arrays import BoolArray, Int64Array
 from data_exchange_center.assembler import assemble
 from data_exchange_center.features import COLUMNS, Entity, entity_columns
-from data_exchange_center.serving_names import TRITON_MAX_BATCH
+from data_exchange_center.limits import TRITON_MAX_BATCH
 from offline.rank.deepfm import DeepFM
 from offline_to_online.rank.exported_model import SCORE_TOLERANCE
 from online.callers.triton_caller import TritonCaller
 
 LATEST_ITEMS = 10  # impressions of each user whose items are scored
 
-Ints = npt.NDArray[np.int64]
-Difference = dict[str, object]
+Difference = dict[str, object]  # one line of the table that the check prints
 
 
 def column_differences(columns: tuple[str, ...], hash_found: str, hash_declared: str, where: str) -> list[Difference]:
-    """The places at which the model's order of the features is not the declared one."""
+    """The places at which the model's order of the features is not the declared one.
+
+    Args:
+        columns: the model's features, in its order.
+        hash_found, hash_declared: fingerprints of the features, the vocabularies and the ids.
+        where: which model, for the table.
+    """
     if columns != COLUMNS:
         width = max(len(columns), len(COLUMNS))
         pairs = zip(columns + ("-",) * (width - len(columns)), COLUMNS + ("-",) * (width - len(COLUMNS)), strict=True)
         return [
-            {"column": at, "declared": declared, where: found}
-            for at, (found, declared) in enumerate(pairs)
+            {"column": place, "declared": declared, where: found}
+            for place, (found, declared) in enumerate(pairs)
             if found != declared
         ]
     if hash_found != hash_declared:
@@ -34,9 +39,9 @@ def column_differences(columns: tuple[str, ...], hash_found: str, hash_declared:
 
 
 def feature_differences(
-    entity: Entity, ids: Ints, offline: Ints, online: Ints, known: npt.NDArray[np.bool_]
+    entity: Entity, ids: Int64Array, offline: Int64Array, online: Int64Array, known: BoolArray
 ) -> list[Difference]:
-    """Values that Feast holds otherwise than the artefacts.
+    """The values that differ between Feast and the artefacts.
 
     Args:
         entity: whose columns they are.
@@ -54,42 +59,44 @@ def feature_differences(
     ]
 
 
-def pairs_to_score(userid: Ints, itemid: Ints, users: Ints, items: Ints) -> tuple[Ints, Ints]:
+def pairs_to_score(
+    userid: Int64Array, itemid: Int64Array, users: Int64Array, items: Int64Array
+) -> tuple[Int64Array, Int64Array]:
     """(user, item) rows: each user with the items of the latest impressions, and each item at least once.
 
     Args:
         userid, itemid: [n] impressions in the split's order.
-        users, items: all ids, sorted. A user without impressions, and an item that is in nobody's latest ones, is
-            paired with the items, or users, in turn.
+        users, items: all ids, sorted. A user without impressions is paired with the items in turn, and an item that is
+            in no user's latest impressions with the users in turn.
 
     Returns:
         [m] rows of `users`; [m] rows of `items`.
     """
-    at = np.searchsorted(users, userid)
-    from_end = np.bincount(at, minlength=len(users)).cumsum()[at] - 1 - np.arange(len(at)) if len(at) else at
-    latest = from_end < LATEST_ITEMS
-    user_rows, item_rows = at[latest], np.searchsorted(items, itemid[latest])
-    lonely_users = np.setdiff1d(np.arange(len(users)), user_rows)
-    lonely_items = np.setdiff1d(np.arange(len(items)), item_rows)
+    rows = np.searchsorted(users, userid)
+    ends = np.bincount(rows, minlength=len(users)).cumsum()[rows]  # row after the user's last impression
+    latest = ends - np.arange(len(rows)) <= LATEST_ITEMS
+    user_rows, item_rows = rows[latest], np.searchsorted(items, itemid[latest])
+    other_users = np.setdiff1d(np.arange(len(users)), user_rows)
+    other_items = np.setdiff1d(np.arange(len(items)), item_rows)
     return (
-        np.r_[user_rows, lonely_users, np.arange(len(lonely_items)) % len(users)],
-        np.r_[item_rows, np.arange(len(lonely_users)) % len(items), lonely_items],
+        np.r_[user_rows, other_users, np.arange(len(other_items)) % len(users)],
+        np.r_[item_rows, np.arange(len(other_users)) % len(items), other_items],
     )
 
 
 def score_differences(
     model: DeepFM,
     triton: TritonCaller,
-    offline: tuple[Ints, Ints],
-    online: tuple[Ints, Ints],
-    ids: tuple[Ints, Ints],
-    pairs: tuple[Ints, Ints],
+    offline: tuple[Int64Array, Int64Array],
+    online: tuple[Int64Array, Int64Array],
+    ids: tuple[Int64Array, Int64Array],
+    pairs: tuple[Int64Array, Int64Array],
 ) -> list[Difference]:
     """Pairs whose score in Triton differs from PyTorch's by more than SCORE_TOLERANCE.
 
     Args:
         model: as trained.
-        triton: asked with features from Feast.
+        triton: scores the features from Feast.
         offline, online: user features [users, 40] and item features [items, 19] from the artefacts and from Feast.
         ids: userids and itemids of those rows.
         pairs: as from `pairs_to_score`.
@@ -104,11 +111,11 @@ def score_differences(
         found, _ = triton.score(*assemble(online[0][rows[0]], online[1][rows[1]]))
         differences += [
             {
-                "user": ids[0][rows[0][at]],
-                "item": ids[1][rows[1][at]],
-                "pytorch": f"{expected[at]:.7g}",
-                "triton": f"{found[at]:.7g}",
+                "user": ids[0][rows[0][place]],
+                "item": ids[1][rows[1][place]],
+                "pytorch": f"{expected[place]:.7g}",
+                "triton": f"{found[place]:.7g}",
             }
-            for at in np.flatnonzero(~(np.abs(expected - found) <= SCORE_TOLERANCE))
+            for place in np.flatnonzero(~(np.abs(expected - found) <= SCORE_TOLERANCE))
         ]
     return differences

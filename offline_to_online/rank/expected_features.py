@@ -1,66 +1,59 @@
-"""The features that Feast must hold: the artefacts', and for users with live events those of the window after them.
+"""The features that Feast must hold: those of the artefacts, and for users with live events the window after them.
 
-The window after the events is counted from all of the user's rows and events anew, in whole columns, as preprocessing
-does; the server moved it event by event.
+The window after the events is counted from scratch over all of the user's rows and events, in whole columns, as
+preprocessing counts it; the server moved it event by event. The consistency check compares the two.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from data_exchange_center import catalogue
-from data_exchange_center.columns import ITEMID, LABEL, POSITIVE_ABOVE, TIMESTAMP, USERID
+from data_exchange_center.arrays import Int64Array, UInt8Array
+from data_exchange_center.columns import POSITIVE_ABOVE, Column
 from data_exchange_center.features import GENRE_FLAGS, HISTORY_COUNTS, JOIN_KEYS, Entity, entity_columns
-from data_exchange_center.genre_history import window_counts
+from data_exchange_center.tables import from_matrix, rows_by_key, to_matrix
+from data_exchange_center.user_state import newest_windows
 from online.callers.types import Impression
 
 READS = (catalogue.USER_FEATURES, catalogue.ITEM_FEATURES, catalogue.OFFLINE_IMPRESSIONS)
 
 Events = Mapping[int, tuple[Impression, ...]]
 
+_ROW = (Column.USERID, Column.ITEMID, Column.TIMESTAMP, Column.LABEL)
+
 
 def expected_features(entity: Entity, events: Events) -> pa.Table:
-    """The id and the features of each user or item, by id, int64.
+    """The id and the features of each user or item, ascending by id, as int64.
 
     Args:
-        entity: which.
-        events: accepted since the last load, by user, in order of arrival. A user that the artefacts do not know
-            comes with the demographics of an unknown one.
+        entity: which of the two.
+        events: accepted since the last load, by user, in order of arrival. A user that the artefacts do not know has
+            the profile of an unknown user, which is zeros.
     """
-    artefact = catalogue.USER_FEATURES if entity == "user" else catalogue.ITEM_FEATURES
-    table = catalogue.load_table(artefact)
-    names = (JOIN_KEYS[entity], *entity_columns(entity))
-    features = {name: table[name].to_numpy().astype(np.int64) for name in names}
+    table = (catalogue.USER_FEATURES if entity == "user" else catalogue.ITEM_FEATURES).load()
+    ids, values = table[JOIN_KEYS[entity]].to_numpy(), to_matrix(table, entity_columns(entity), np.int64)
     if entity == "user" and events:
-        new = np.setdiff1d(list(events), features[USERID])
-        by_id = np.argsort(np.r_[features[USERID], new])
-        features = {
-            name: np.r_[column, new if name == USERID else np.zeros_like(new)][by_id]
-            for name, column in features.items()
-        }
+        new = np.setdiff1d(np.fromiter(events, np.int64), ids)
+        by_id = np.argsort(np.r_[ids, new])
+        ids, values = np.r_[ids, new][by_id], np.pad(values, ((0, len(new)), (0, 0)))[by_id]
         users = np.array(sorted(events), np.int64)
-        rows = np.searchsorted(features[USERID], users)
-        for name, counts in zip(HISTORY_COUNTS, _counts_after(users, events).T, strict=True):
-            features[name][rows] = counts
-    return pa.table(features)
+        history = [entity_columns("user").index(name) for name in HISTORY_COUNTS]
+        values[np.searchsorted(ids, users)[:, None], history] = _windows_after(users, events)
+    return pa.table({JOIN_KEYS[entity]: ids, **from_matrix(entity_columns(entity), values)})
 
 
-def _counts_after(users: npt.NDArray[np.int64], events: Events) -> npt.NDArray[np.uint8]:
-    """[users, 36] the newest window of each user (sorted), over offline rows and events."""
-    offline = catalogue.load_table(catalogue.OFFLINE_IMPRESSIONS, [USERID, ITEMID, TIMESTAMP, LABEL])
-    mine = np.isin(offline[USERID].to_numpy(), users)
-    rated = [offline[name].to_numpy()[mine].astype(np.int64) for name in (USERID, ITEMID, TIMESTAMP, LABEL)]
-    live = [
+def _windows_after(users: Int64Array, events: Events) -> UInt8Array:
+    """[users, 36] the newest window of each of these users (ascending), over offline rows and events."""
+    offline = catalogue.OFFLINE_IMPRESSIONS.load(_ROW)
+    offline_rows = to_matrix(offline.filter(np.isin(offline[Column.USERID].to_numpy(), users)), _ROW, np.int64)
+    live_rows = [
         (user, event.itemid, event.timestamp, event.rating > POSITIVE_ABOVE)
         for user in users.tolist()
         for event in events[user]
     ]
-    rows = np.concatenate([np.stack(rated, axis=1), np.array(live, np.int64).reshape(-1, 4)])
-    rows = rows[np.lexsort((rows[:, 2], rows[:, 0]))]  # stable: of the same second, file order and then arrival
-    items = catalogue.load_table(catalogue.ITEM_FEATURES)
-    at = np.searchsorted(items[ITEMID].to_numpy(), rows[:, 1])
-    flags = np.stack([items[name].to_numpy()[at] for name in GENRE_FLAGS], axis=1)
-    starts, ends = (np.searchsorted(rows[:, 0], users, side=side) for side in ("left", "right"))
-    return window_counts(flags, rows[:, 3].astype(np.uint8), starts, ends)
+    rows = np.concatenate([offline_rows, np.array(live_rows, np.int64).reshape(-1, len(_ROW))])
+    userid, itemid, _, label = rows[np.lexsort((rows[:, 2], rows[:, 0]))].T  # stable: file order, then arrival
+    items = rows_by_key(catalogue.ITEM_FEATURES.load(), Column.ITEMID, itemid)
+    return newest_windows(userid, to_matrix(items, GENRE_FLAGS), label, users)

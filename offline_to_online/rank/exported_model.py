@@ -1,4 +1,4 @@
-"""DeepFM as ONNX: made, compared with PyTorch, and its weights read again."""
+"""DeepFM as ONNX: exported, compared with PyTorch, and its weights read back."""
 
 import hashlib
 import logging
@@ -17,7 +17,7 @@ from data_exchange_center import catalogue
 from data_exchange_center.features import DENSE, SPARSE
 from data_exchange_center.serving_names import TRITON_DENSE, TRITON_OUTPUT, TRITON_SPARSE
 from offline.rank.deepfm import DeepFM, deepfm_from
-from offline_to_online.loading import LoadError
+from offline_to_online.loader import LoadError
 
 SCORE_TOLERANCE = 1e-5
 COMPARED_ROWS = 512
@@ -25,9 +25,7 @@ COMPARED_ROWS = 512
 
 def trained_model() -> DeepFM:
     """DeepFM as the training stage saved it, ready to score."""
-    return deepfm_from(
-        catalogue.load_json(catalogue.DEEPFM_META)["settings"], catalogue.load_state(catalogue.DEEPFM_MODEL)
-    )
+    return deepfm_from(catalogue.DEEPFM_META.load().settings, catalogue.DEEPFM_MODEL.load())
 
 
 def state_digest(model: DeepFM) -> str:
@@ -42,10 +40,10 @@ def to_onnx(model: DeepFM) -> bytes:
     """The model with inputs `sparse_features` [n, 23] and `dense_features` [n, 36], and the output `logit` [n, 1].
 
     Raises:
-        onnx.checker.ValidationError: the export is no valid ONNX.
+        onnx.checker.ValidationError: the export is not valid ONNX.
     """
-    for talkative in ("torch.onnx", "onnx_ir"):
-        logging.getLogger(talkative).setLevel(logging.ERROR)  # torchvision's absence, and every pass, are no news
+    for verbose in ("torch.onnx", "onnx_ir"):
+        logging.getLogger(verbose).setLevel(logging.ERROR)  # they report every pass, and that torchvision is absent
     sparse, dense = example_inputs(model, 4)
     batch = torch.export.Dim("batch")
     program = torch.onnx.export(
@@ -55,7 +53,7 @@ def to_onnx(model: DeepFM) -> bytes:
         output_names=[TRITON_OUTPUT],
         dynamic_shapes={"sparse_features": {0: batch}, "dense_features": {0: batch}},
         dynamo=True,
-        optimize=False,  # folding would merge weights, and the check compares them one by one
+        optimize=False,  # folding would merge weights, which the consistency check compares one by one
         verbose=False,
     )
     assert program is not None
@@ -65,9 +63,9 @@ def to_onnx(model: DeepFM) -> bytes:
 
 
 def example_inputs(model: DeepFM, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random rows in the features' ranges, the same ones every time."""
+    """Random inputs within the features' ranges, the same ones every time: [rows, 23] sparse and [rows, 36] dense."""
     generator = torch.Generator().manual_seed(0)
-    sizes: Any = model.settings["sizes"]
+    sizes = model.settings.sizes
     sparse = torch.stack(
         [torch.randint(0, sizes[feature.name], (rows,), generator=generator) for feature in SPARSE], dim=1
     )
@@ -96,7 +94,7 @@ def weights_in(file: Path) -> Mapping[str, npt.NDArray[np.generic]]:
 
 
 def first_different_weight(model: DeepFM, file: Path) -> str | None:
-    """The first parameter that the exported file holds otherwise than the model, in words; None when all are equal."""
+    """The first parameter whose value in the exported file is not the model's, as a sentence; None if all are equal."""
     exported = weights_in(file)
     for name, value in model.state_dict().items():
         expected = value.numpy()
@@ -107,6 +105,6 @@ def first_different_weight(model: DeepFM, file: Path) -> str | None:
             return f"weight {name}: shape {found.shape} in {file}, trained {expected.shape}"
         wrong = np.argwhere(found != expected)
         if len(wrong):
-            at = tuple(map(int, wrong[0]))
-            return f"weight {name}{list(at)}: {found[at]!r} in {file}, trained {expected[at]!r}"
+            place = tuple(map(int, wrong[0]))
+            return f"weight {name}{list(place)}: {found[place]!r} in {file}, trained {expected[place]!r}"
     return None

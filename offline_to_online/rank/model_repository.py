@@ -4,46 +4,45 @@ import os
 import shutil
 from pathlib import Path
 
+from google.protobuf import text_format  # type: ignore[import-untyped]
+from tritonclient.grpc import model_config_pb2 as triton
+
 from data_exchange_center.features import COLUMNS, DENSE, SPARSE
-from data_exchange_center.serving_names import (
-    TRITON_DENSE,
-    TRITON_MAX_BATCH,
-    TRITON_MODEL,
-    TRITON_OUTPUT,
-    TRITON_SPARSE,
-)
+from data_exchange_center.limits import TRITON_MAX_BATCH
+from data_exchange_center.serving_names import TRITON_DENSE, TRITON_MODEL, TRITON_OUTPUT, TRITON_SPARSE
 from data_exchange_center.settings import Settings
 
-KEPT_VERSIONS = 2  # the new one, and the one that answers while it is loaded
+KEPT_VERSIONS = 2  # the new one, and the one that is served while the new one is loaded
 
 
 def model_configuration(feature_hash: str, digest: str, blend_weight: float) -> str:
     """Triton's config.pbtxt, from the declaration of the features.
 
-    What must change together with the model travels with it: a server that asks a new version a moment earlier or
-    later than the others goes by that version's features and blend weight.
+    What must change together with the model travels with it as parameters: a server that uses a new version a moment
+    earlier or later than the others goes by that version's features and blend weight.
+
+    Source: Triton's message `ModelConfig`, as tritonclient ships it.
     """
-    said = {
+    parameters = {
         "columns": ",".join(COLUMNS),
         "feature_hash": feature_hash,
         "state_digest": digest,
         "blend_weight": repr(blend_weight),
     }
-    parameters = "\n".join(
-        f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in said.items()
+    configuration = triton.ModelConfig(
+        name=TRITON_MODEL,
+        platform="onnxruntime_onnx",
+        max_batch_size=TRITON_MAX_BATCH,
+        input=[
+            triton.ModelInput(name=TRITON_SPARSE, data_type=triton.TYPE_INT64, dims=[len(SPARSE)]),
+            triton.ModelInput(name=TRITON_DENSE, data_type=triton.TYPE_FP32, dims=[len(DENSE)]),
+        ],
+        output=[triton.ModelOutput(name=TRITON_OUTPUT, data_type=triton.TYPE_FP32, dims=[1])],
+        instance_group=[triton.ModelInstanceGroup(kind=triton.ModelInstanceGroup.KIND_CPU, count=1)],
+        version_policy=triton.ModelVersionPolicy(latest=triton.ModelVersionPolicy.Latest(num_versions=1)),
+        parameters={name: triton.ModelParameter(string_value=value) for name, value in parameters.items()},
     )
-    return f"""name: "{TRITON_MODEL}"
-platform: "onnxruntime_onnx"
-max_batch_size: {TRITON_MAX_BATCH}
-input [
-  {{ name: "{TRITON_SPARSE}" data_type: TYPE_INT64 dims: [ {len(SPARSE)} ] }},
-  {{ name: "{TRITON_DENSE}" data_type: TYPE_FP32 dims: [ {len(DENSE)} ] }}
-]
-output [ {{ name: "{TRITON_OUTPUT}" data_type: TYPE_FP32 dims: [ 1 ] }} ]
-instance_group [ {{ kind: KIND_CPU count: 1 }} ]
-version_policy {{ latest {{ num_versions: 1 }} }}
-{parameters}
-"""
+    return text_format.MessageToString(configuration)
 
 
 def model_folder(settings: Settings) -> Path:
@@ -57,7 +56,7 @@ def versions(folder: Path) -> list[int]:
 
 
 def write_version(folder: Path, content: bytes, configuration: str) -> int:
-    """Adds a version to the repository; the version folder appears complete.
+    """Adds a version to the repository; the version folder appears complete, or not at all.
 
     Returns:
         Its number.

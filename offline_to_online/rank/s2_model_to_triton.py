@@ -4,7 +4,7 @@
 
 The model repository lies under `online/triton` of the artefacts; `platform: "onnxruntime_onnx"` is the C++ backend in
 the official image and services/triton_onnxruntime_backend.py in the native start. The configuration carries the
-features' order and hash and the weights' digest, so that whoever asks the model knows what it was trained on.
+features' order and hash and the weights' digest, so that every caller of the model knows what it was trained on.
 """
 
 import warnings
@@ -12,10 +12,12 @@ import warnings
 import torch
 
 from data_exchange_center import catalogue
-from data_exchange_center.serving_names import TRITON_MAX_BATCH, TRITON_MODEL
+from data_exchange_center.artefact import Artefacts
+from data_exchange_center.limits import TRITON_MAX_BATCH
+from data_exchange_center.serving_names import TRITON_MODEL
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
-from offline_to_online.loading import LOADER_TIMEOUT, LoadError
+from offline_to_online.loader import LOADER_TIMEOUT, LoadError
 from offline_to_online.rank.exported_model import (
     SCORE_TOLERANCE,
     compare_with_pytorch,
@@ -33,22 +35,22 @@ from offline_to_online.rank.model_repository import (
 from online.callers.triton_caller import TritonCaller
 
 READS = (catalogue.DATASET, catalogue.DEEPFM_META, catalogue.DEEPFM_MODEL, catalogue.BLEND)
-WRITES: tuple[catalogue.Artefact, ...] = ()
+WRITES: Artefacts = ()
 
 
 def main() -> None:
-    """Export, check, write, load, ask."""
+    """Export, compare, write, load, and score with the loaded model."""
     settings = Settings()
-    meta = catalogue.load_json(catalogue.DEEPFM_META)
+    meta = catalogue.DEEPFM_META.load()
     model = trained_model()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
         content = to_onnx(model)
     difference = compare_with_pytorch(model, content)
     digest = state_digest(model)
     folder = model_folder(settings)
-    weight = catalogue.load_json(catalogue.BLEND)["weight"]
-    version = write_version(folder, content, model_configuration(meta["feature_hash"], digest, weight))
+    weight = catalogue.BLEND.load().weight
+    version = write_version(folder, content, model_configuration(meta.feature_hash, digest, weight))
 
     caller = TritonCaller(settings, LOADER_TIMEOUT)
     caller.load()
@@ -56,15 +58,16 @@ def main() -> None:
     logits, served = caller.score(sparse.numpy(), dense.numpy())
     with torch.no_grad():
         expected = model(sparse, dense).squeeze(1).numpy()
-    off = float(abs(logits - expected).max())
-    if served.version != str(version) or not off <= SCORE_TOLERANCE:
+    error = float(abs(logits - expected).max())
+    if served.version != str(version) or not error <= SCORE_TOLERANCE:
         raise LoadError(
-            f"Triton answers with version {served.version}, scores {off:.2g} off; loaded was version {version}."
+            f"Triton serves version {served.version}, whose scores differ by up to {error:.2g}; "
+            f"version {version} was loaded."
         )
     remove_old_versions(folder)
     print(
-        f"data set {meta['dataset']}: {TRITON_MODEL} version {version} ({len(content) / 1e6:.1f} MB, weights {digest}) "
-        f"answers in Triton; onnxruntime differs from PyTorch by {difference:.1g} at most"
+        f"data set {meta.dataset}: {TRITON_MODEL} version {version} ({len(content) / 1e6:.1f} MB, weights {digest}) "
+        f"is served by Triton; onnxruntime differs from PyTorch by {difference:.1g} at most"
     )
 
 

@@ -1,32 +1,56 @@
 """An Elasticsearch index of items: created, filled, checked against what was loaded, and put behind the alias."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from elasticsearch import Elasticsearch, helpers
 
-from data_exchange_center.scoring import RECALL_SIZE, recall_scores
-from data_exchange_center.serving_names import ES_ALIAS, ES_EXACT_UP_TO, ES_GENRES, ES_ITEMID, ES_POPULARITY, ES_VECTOR
+from data_exchange_center import catalogue
+from data_exchange_center.columns import Column
+from data_exchange_center.limits import EXACT_SEARCH_UP_TO, RECALL_SIZE
+from data_exchange_center.serving_names import ES_ALIAS, ES_GENRES, ES_ITEMID, ES_POPULARITY, ES_VECTOR
 from data_exchange_center.vocabularies import GENRES
-from offline_to_online.loading import LoadError
+from offline_to_online.loader import LoadError
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.types import UserRecall
 
 LEAST_OVERLAP = 0.95  # of the approximate top 200 with the exact one, on average
 SCORE_TOLERANCE = 1e-3  # relative; Elasticsearch computes in float32
 
-Document = dict[str, Any]
+ITEM_READS = (catalogue.ITEMS, catalogue.POPULAR_ITEMS, catalogue.ITEM_VECTORS)
+
+
+class ItemDocument(TypedDict):
+    """One item as Elasticsearch stores it; the fields are named in serving_names.py."""
+
+    itemid: str
+    genres: list[str]
+    vector: list[float]
+    popularity: int  # positives in the training rows
+
+
+def item_documents() -> list[ItemDocument]:
+    """One document an item, by itemid."""
+    items, popular = catalogue.ITEMS.load(), catalogue.POPULAR_ITEMS.load()
+    vectors = catalogue.ITEM_VECTORS.load()[items[Column.ITEM_INDEX].to_numpy()]
+    positives = dict(zip(popular[Column.ITEMID].to_pylist(), popular[Column.POSITIVES].to_pylist(), strict=True))
+    return [
+        ItemDocument(itemid=str(itemid), genres=genres, vector=vector, popularity=positives[itemid])
+        for itemid, genres, vector in zip(
+            items[Column.ITEMID].to_pylist(), items[Column.GENRES].to_pylist(), vectors.tolist(), strict=True
+        )
+    ]
 
 
 def vector_index(items: int) -> dict[str, Any]:
     """How Elasticsearch looks for neighbours. 17 dimensions need no quantisation: scores stay the model's own.
 
-    Up to ES_EXACT_UP_TO items it compares with every vector, which is exact: 388,300 take 16 ms a search and 13 s to
-    load (2 cores). A graph does badly on inner products, which favour long vectors over near ones: of 38,830 items even
-    a wide one (m 32, 400, 10,000 candidates) found 0.65 of the true top 200. So it is left to catalogues that cannot do
-    without, and the loader refuses one that misses too much.
+    Up to EXACT_SEARCH_UP_TO items it compares with every vector, which is exact: 388,300 items take 16 ms a search and
+    13 s to load (2 cores). A graph does badly on inner products, which favour long vectors over near ones: of 38,830
+    items even a wide graph (m 32, ef_construction 400, 10,000 candidates) found 0.65 of the true top 200. So a graph is
+    left to catalogues that are too large for the exact search, and the loader refuses one that misses too much.
     """
-    return {"type": "flat"} if items <= ES_EXACT_UP_TO else {"type": "hnsw", "m": 32, "ef_construction": 400}
+    return {"type": "flat"} if items <= EXACT_SEARCH_UP_TO else {"type": "hnsw", "m": 32, "ef_construction": 400}
 
 
 def create_index(client: Elasticsearch, name: str, dimensions: int, items: int) -> None:
@@ -57,57 +81,65 @@ def create_index(client: Elasticsearch, name: str, dimensions: int, items: int) 
     )
 
 
-def fill_index(client: Elasticsearch, name: str, content: list[Document]) -> None:
+def fill_index(client: Elasticsearch, name: str, content: list[ItemDocument]) -> None:
     """Writes all documents in bulk, as one segment."""
-    actions = ({"_index": name, "_id": document[ES_ITEMID], "_source": document} for document in content)
+    actions = ({"_index": name, "_id": document["itemid"], "_source": document} for document in content)
     helpers.bulk(client, actions, chunk_size=2000)
     client.indices.forcemerge(index=name, max_num_segments=1)
     client.indices.refresh(index=name)
 
 
-def check_documents(client: Elasticsearch, name: str, content: list[Document]) -> None:
-    """Reads every document back, and counts every genre by the query that recall uses.
+def check_documents(client: Elasticsearch, name: str, content: list[ItemDocument]) -> None:
+    """Reads every document back, and counts the items of every genre by the query that recall uses.
 
     Raises:
         LoadError: naming the first item or genre that differs.
     """
     found = {hit["_id"]: hit["_source"] for hit in helpers.scan(client, index=name, size=2000)}
     for document in content:
-        stored = found.pop(document[ES_ITEMID], None)
-        same = stored and all(stored[key] == document[key] for key in (ES_ITEMID, ES_GENRES, ES_POPULARITY))
-        if not same or not np.array_equal(np.float32(stored[ES_VECTOR]), np.float32(document[ES_VECTOR])):
-            raise LoadError(f"Elasticsearch holds {stored} for item {document[ES_ITEMID]}, loaded was {document}.")
+        stored = found.pop(document["itemid"], None)
+        if not _is_stored(document, stored):
+            raise LoadError(f"Elasticsearch holds {stored} for item {document['itemid']}, but {document} was loaded.")
     if found:
         raise LoadError(f"Elasticsearch holds items that were not loaded: {sorted(found)[:5]}.")
     for genre in GENRES:
-        expected = sum(genre in document[ES_GENRES] for document in content)
+        expected = sum(genre in document["genres"] for document in content)
         counted = client.count(index=name, query={"terms": {ES_GENRES: [genre]}})["count"]
         if counted != expected:
-            raise LoadError(f"Elasticsearch counts {counted} items of the genre {genre}, loaded were {expected}.")
+            raise LoadError(f"Elasticsearch counts {counted} items of the genre {genre}, but {expected} were loaded.")
 
 
-def check_nearest(caller: ElasticsearchCaller, name: str, content: list[Document], users: list[UserRecall]) -> float:
-    """Compares the approximate top 200 of some users with the exact one.
+def _is_stored(document: ItemDocument, stored: dict[str, Any] | None) -> bool:
+    """Whether Elasticsearch holds the document, the vector compared in the float32 in which it is indexed."""
+    if stored is None or {**stored, ES_VECTOR: None} != {**document, ES_VECTOR: None}:
+        return False
+    found = np.array(stored.get(ES_VECTOR, []), np.float32)
+    return np.array_equal(found, np.array(document["vector"], np.float32))
+
+
+def check_nearest(
+    caller: ElasticsearchCaller, name: str, content: list[ItemDocument], users: list[UserRecall]
+) -> float:
+    """Compares the approximate top RECALL_SIZE of some users with the exact one.
 
     Returns:
-        The overlap, averaged.
+        The share of the exact one that was found, averaged over the users.
 
     Raises:
-        LoadError: the overlap is below LEAST_OVERLAP, or a score is not the inner product.
+        LoadError: the share is below LEAST_OVERLAP, or a score is not the inner product.
     """
-    vectors = np.array([document[ES_VECTOR] for document in content], np.float32)
-    ids = np.array([int(document[ES_ITEMID]) for document in content])
+    vectors = np.array([document["vector"] for document in content], np.float32)
+    ids = np.array([int(document["itemid"]) for document in content])
     overlaps = []
     for user in users:
         hits = caller.recall(UserRecall((), user.vector, user.seen), len(content), name)
         products = vectors @ np.array(user.vector, np.float32)
-        scores = recall_scores(hits.es_scores, hits.by_term, hits.by_vector)
-        at = np.searchsorted(ids, hits.itemids)
-        if not np.allclose(scores, products[at], rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE):
+        rows = np.searchsorted(ids, hits.itemids)
+        if not np.allclose(hits.scores, products[rows], rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE):
             raise LoadError(f"Elasticsearch's scores in {name} are not the inner products of the vectors loaded.")
         products[np.isin(ids, user.seen)] = -np.inf
         exact = ids[np.argsort(-products, kind="stable")[: min(RECALL_SIZE, int(np.isfinite(products).sum()))]]
-        overlaps.append(len(np.intersect1d(exact, ids[at])) / max(len(exact), 1))
+        overlaps.append(len(np.intersect1d(exact, ids[rows])) / max(len(exact), 1))
     overlap = float(np.mean(overlaps)) if overlaps else 1.0
     if overlap < LEAST_OVERLAP:
         raise LoadError(
@@ -118,7 +150,10 @@ def check_nearest(caller: ElasticsearchCaller, name: str, content: list[Document
 
 
 def switch_alias(client: Elasticsearch, name: str) -> None:
-    """Points the alias at the new index in one step; older ones go, but for the last, which may still be searched."""
+    """Points the alias at the new index in one step, and deletes older ones.
+
+    The index that the alias pointed at stays until the next load, since a request may still be searching it.
+    """
     before = list(client.indices.get_alias(index=f"{ES_ALIAS}-*", allow_no_indices=True))
     aliased = set(client.indices.get_alias(name=ES_ALIAS, ignore_unavailable=True)) if _has_alias(client) else set()
     client.indices.update_aliases(

@@ -2,9 +2,9 @@
 
     python -m offline_to_online.recall.s1_user_to_redis
 
-Four keys a user, JSON, so that `redis-cli get user_term:1` can be read. Users of an earlier load that are not in this
-data set are removed: they would be recommended items of another catalogue. So are the events that came in since: Redis
-then says what the artefacts say.
+Each user has four keys whose values are JSON, so that a person can read `redis-cli get user_term:1`. Users of an
+earlier load that are not in this data set are removed, since they would be recommended items of another catalogue. The
+events that came in since the last load are removed too: Redis then holds what the artefacts hold, and nothing else.
 """
 
 import json
@@ -13,6 +13,7 @@ import redis
 from tqdm import tqdm
 
 from data_exchange_center import catalogue
+from data_exchange_center.artefact import Artefacts
 from data_exchange_center.serving_names import (
     REDIS_DATABASE,
     REDIS_EVENTS,
@@ -25,16 +26,15 @@ from data_exchange_center.serving_names import (
 )
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
-from offline_to_online.loading import LOADER_TIMEOUT, LoadError
+from offline_to_online.loader import LOADER_TIMEOUT, LoadError
 from offline_to_online.recall.user_recall import USER_RECALL_READS, latest_impressions, users_to_load
 from online.callers.redis_caller import RedisCaller, impressions_json
 from online.callers.types import Impression, ServiceUnavailable, UserRecall
 
 READS = (catalogue.DATASET, catalogue.OFFLINE_IMPRESSIONS, *USER_RECALL_READS)
-WRITES: tuple[catalogue.Artefact, ...] = ()
+WRITES: Artefacts = ()
 
 USERS_AT_A_TIME = 1000
-
 
 Recent = dict[int, tuple[Impression, ...]]
 
@@ -77,7 +77,7 @@ def check(caller: RedisCaller, users: dict[int, UserRecall], recent: Recent) -> 
         for userid, *found in zip(block, caller.users(block), caller.recent(block), strict=True):
             if found != [users[userid], recent[userid]]:
                 loaded = [users[userid], recent[userid]]
-                raise LoadError(f"Redis holds {found} for user {userid}, loaded was {loaded}: load again.")
+                raise LoadError(f"Redis holds {found} for user {userid}, but {loaded} was loaded: load again.")
 
 
 def main() -> None:
@@ -90,7 +90,7 @@ def main() -> None:
     except redis.RedisError as error:
         raise ServiceUnavailable("redis", f"{error}; start it with `make services`") from error
     check(RedisCaller(settings, LOADER_TIMEOUT), users, recent)
-    name = catalogue.load_json(catalogue.DATASET)["dataset"]
+    name = catalogue.DATASET.load().dataset
     print(f"data set {name}: {len(users):,} users in Redis, every one read back and equal")
 
 

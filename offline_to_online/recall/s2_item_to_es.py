@@ -2,9 +2,9 @@
 
     python -m offline_to_online.recall.s2_item_to_es
 
-The similarity is `max_inner_product`, because the inner product is what the model's score is; the original indexes such
-vectors as cosine and loses half of what they recall. Documents are sorted by popularity, so that hits that tie, as all
-hits of the terms query do, come most popular first.
+The similarity is `max_inner_product`, because the model's score is the inner product; the original indexes such vectors
+as cosine and loses half of what they recall. Documents are sorted by popularity, so that hits that tie, as all hits of
+the terms query do, come most popular first.
 """
 
 import time
@@ -14,71 +14,53 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError
 
 from data_exchange_center import catalogue
-from data_exchange_center.columns import GENRES, ITEM_INDEX, ITEMID, POSITIVES
-from data_exchange_center.scoring import RECALL_SIZE
-from data_exchange_center.serving_names import ES_ALIAS, ES_GENRES, ES_ITEMID, ES_POPULARITY, ES_VECTOR
+from data_exchange_center.artefact import Artefacts
+from data_exchange_center.limits import RECALL_SIZE
+from data_exchange_center.serving_names import ES_ALIAS
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
-from offline_to_online.loading import LOADER_TIMEOUT
+from offline_to_online.loader import LOADER_TIMEOUT
 from offline_to_online.recall.item_index import (
-    Document,
+    ITEM_READS,
     check_documents,
     check_nearest,
     create_index,
     fill_index,
+    item_documents,
     switch_alias,
 )
 from offline_to_online.recall.user_recall import USER_RECALL_READS, users_to_load
 from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
 from online.callers.types import ServiceUnavailable
 
-READS = (
-    catalogue.DATASET,
-    catalogue.ITEMS,
-    catalogue.POPULAR_ITEMS,
-    catalogue.ITEM_VECTORS,
-    *USER_RECALL_READS,
-)
-WRITES: tuple[catalogue.Artefact, ...] = ()
+READS = (catalogue.DATASET, *ITEM_READS, *USER_RECALL_READS)
+WRITES: Artefacts = ()
 
 SAMPLED_USERS = 200
 
 
-def documents() -> list[Document]:
-    """One document an item, with its genres, vector and popularity."""
-    items, popular = catalogue.load_table(catalogue.ITEMS), catalogue.load_table(catalogue.POPULAR_ITEMS)
-    vectors = catalogue.load_array(catalogue.ITEM_VECTORS)[items[ITEM_INDEX].to_numpy()]
-    positives = dict(zip(popular[ITEMID].to_pylist(), popular[POSITIVES].to_pylist(), strict=True))
-    return [
-        {ES_ITEMID: str(item), ES_GENRES: genres, ES_VECTOR: vector, ES_POPULARITY: positives[item]}
-        for item, genres, vector in zip(
-            items[ITEMID].to_pylist(), items[GENRES].to_pylist(), vectors.tolist(), strict=True
-        )
-    ]
-
-
 def main() -> None:
-    """A new index, filled, checked, then switched to."""
+    """Creates a new index, fills and checks it, then switches to it; an index that fails is deleted."""
     settings = Settings()
-    content = documents()
+    content = item_documents()
     users = list(users_to_load().values())
     sample = np.random.default_rng(settings.seed).permutation(len(users))[:SAMPLED_USERS]
     name = f"{ES_ALIAS}-{time.strftime('%Y%m%d%H%M%S')}-{time.time_ns() % 1_000_000:06}"
     client = elasticsearch_client(settings, LOADER_TIMEOUT)
     try:
-        create_index(client, name, len(content[0][ES_VECTOR]), len(content))
+        create_index(client, name, len(content[0]["vector"]), len(content))
         try:
             fill_index(client, name, content)
             check_documents(client, name, content)
             caller = ElasticsearchCaller(settings, LOADER_TIMEOUT)
-            overlap = check_nearest(caller, name, content, [users[at] for at in sample])
+            overlap = check_nearest(caller, name, content, [users[row] for row in sample])
         except BaseException:
             client.indices.delete(index=name, ignore_unavailable=True)
             raise
         switch_alias(client, name)
     except (ApiError, TransportError) as error:
         raise ServiceUnavailable("elasticsearch", f"{error}; start it with `make services`") from error
-    dataset = catalogue.load_json(catalogue.DATASET)["dataset"]
+    dataset = catalogue.DATASET.load().dataset
     print(
         f"data set {dataset}: {len(content):,} items in {name}, every one read back and equal; approximate top "
         f"{RECALL_SIZE} of {len(sample)} users: {overlap:.4f} of the exact one"

@@ -3,50 +3,52 @@
 import numpy as np
 
 from data_exchange_center import catalogue
-from data_exchange_center.columns import ITEMID, ITEMS, RATING, TERMS, TIMESTAMP, USER_INDEX, USERID
-from data_exchange_center.genre_history import WINDOW
-from offline_to_online.loading import LoadError
+from data_exchange_center.artefact import Array
+from data_exchange_center.columns import Column
+from data_exchange_center.tables import rows_by_key
+from data_exchange_center.user_state import newest_rows
 from online.callers.types import Impression, UserRecall
 
 USER_RECALL_READS = (catalogue.USERS, catalogue.USER_TERM, catalogue.USER_FILTER, catalogue.USER_VECTORS)
 
 
-def users_to_load(user_vectors: catalogue.Artefact = catalogue.USER_VECTORS) -> dict[int, UserRecall]:
+def users_to_load(user_vectors: Array = catalogue.USER_VECTORS) -> dict[int, UserRecall]:
     """The terms, vector and filter of each user with offline rows, by userid.
 
     Args:
         user_vectors: the served ones, or others to compare them with.
 
     Raises:
-        LoadError: terms and filters were made from different data.
+        ArtefactError: an artefact is missing, or terms and filters were made from different data.
     """
-    users, terms, filters = (
-        catalogue.load_table(a) for a in (catalogue.USERS, catalogue.USER_TERM, catalogue.USER_FILTER)
-    )
-    userid = terms[USERID].to_numpy()
-    if not np.array_equal(userid, filters[USERID].to_numpy()):
-        raise LoadError("user_term and user_filter hold other users: run offline/recall/s1_term_recall.py again.")
-    index = users[USER_INDEX].to_numpy()[np.searchsorted(users[USERID].to_numpy(), userid)]
-    vectors = catalogue.load_array(user_vectors)[index]
+    terms, filters = catalogue.USER_TERM.load(), catalogue.USER_FILTER.load()
+    userid = terms[Column.USERID].to_numpy()
+    index = rows_by_key(catalogue.USERS.load(), Column.USERID, userid)[Column.USER_INDEX].to_numpy()
+    vectors = user_vectors.load()[index]
     return {
         user: UserRecall(tuple(term), tuple(vector), tuple(seen))
         for user, term, vector, seen in zip(
-            userid.tolist(), terms[TERMS].to_pylist(), vectors.tolist(), filters[ITEMS].to_pylist(), strict=True
+            userid.tolist(),
+            terms[Column.TERMS].to_pylist(),
+            vectors.tolist(),
+            filters[Column.SEEN_ITEMS].to_pylist(),
+            strict=True,
         )
     }
 
 
 def latest_impressions() -> dict[int, tuple[Impression, ...]]:
     """The last WINDOW offline impressions of each user that has any, oldest first: what live events move on."""
-    table = catalogue.load_table(catalogue.OFFLINE_IMPRESSIONS, [USERID, ITEMID, RATING, TIMESTAMP])
-    users, first = np.unique(table[USERID].to_numpy(), return_index=True)
-    ends = np.r_[first[1:], len(table)]
-    starts = np.maximum(first, ends - WINDOW)
+    table = catalogue.OFFLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID, Column.RATING, Column.TIMESTAMP])
+    users, starts, ends = newest_rows(table[Column.USERID].to_numpy())
+    sizes = ends - starts
+    cuts = np.r_[0, np.cumsum(sizes)]
     # Only the rows of the windows become Python objects.
-    rows = np.repeat(ends - np.cumsum(ends - starts), ends - starts) + np.arange((ends - starts).sum())
-    columns = (table[name].to_numpy()[rows].tolist() for name in (ITEMID, RATING, TIMESTAMP))
+    rows = np.repeat(starts - cuts[:-1], sizes) + np.arange(cuts[-1])
+    columns = (table[name].to_numpy()[rows].tolist() for name in (Column.ITEMID, Column.RATING, Column.TIMESTAMP))
     impressions = [Impression(*values) for values in zip(*columns, strict=True)]
-    cuts = np.r_[0, np.cumsum(ends - starts)].tolist()
+    bounds = cuts.tolist()
     return {
-        user: tuple(impressions[begin:end]) for user, begin, end in zip(users.tolist(), cuts, cuts[1:], strict=False)
+        user: tuple(impressions[start:end])
+        for user, start, end in zip(users.tolist(), bounds[:-1], bounds[1:], strict=True)
     }

@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 import urllib3
 from urllib3.util import wait_for_read
 
-from data_exchange_center.columns import EVENT_TIMESTAMP
+from data_exchange_center.arrays import BoolArray, Int64Array
+from data_exchange_center.columns import Column
 from data_exchange_center.features import JOIN_KEYS, Entity, entity_columns
-from data_exchange_center.serving_names import FEAST_USER_PUSH, FEAST_VIEWS
+from data_exchange_center.serving_names import FEAST_HISTORY_PUSH, FEAST_VIEWS, USER_HISTORY
 from data_exchange_center.settings import Settings
 from online.callers.types import ServiceUnavailable
 
@@ -34,120 +35,140 @@ FAULTS = (
 FEATURES_PATH = "/get-online-features"
 JSON_HEADERS = {"Content-Type": "application/json"}
 BULK_TIMEOUT = 30.0
-# By name and not by the feature service, which holds the same: Feast builds that anew for each request, and takes three
-# times as long.
-NAMES = {entity: [f"{view}:{column}" for column in entity_columns(entity)] for entity, view in FEAST_VIEWS.items()}
-PUSH_TIMEOUT = 2.0  # Feast takes its time over the first one, and nobody waits for a list meanwhile
+PUSH_TIMEOUT = 2.0  # Feast takes its time over the first push, and no list waits for it
+# Features are requested by name and not by the feature service, which holds the same ones: Feast resolves a service
+# again for each request, which takes three times as long.
+NAMES: Mapping[Entity, list[str]] = {
+    entity: [f"{view.name}:{column}" for view in FEAST_VIEWS if view.entity == entity for column in view.columns]
+    for entity in JOIN_KEYS
+}
+# Where the columns of each view stand among the entity's.
+PLACES: Mapping[Entity, list[list[int]]] = {
+    entity: [
+        [entity_columns(entity).index(column) for column in view.columns]
+        for view in FEAST_VIEWS
+        if view.entity == entity
+    ]
+    for entity in JOIN_KEYS
+}
 
 
-Features = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
+class Features(NamedTuple):
+    """The features of n entities.
+
+    Attributes:
+        values: [n, columns] in the order of entity_columns(entity); zeros for a view that does not know the entity.
+        known: [n] whether any view knows the entity. A user who came with the events of this load has a history and
+            no profile, and is known.
+    """
+
+    values: Int64Array
+    known: BoolArray
 
 
 class FeastCaller:
-    """Reads what offline_to_online/rank/s1_feature_to_feast.py wrote."""
+    """Reads what offline_to_online/rank/s1_feature_to_feast.py wrote, and pushes the history that events change."""
 
     def __init__(self, settings: Settings, timeout: float, connections: int = 16) -> None:
-        """`timeout` is in seconds, for connecting and for each answer; `connections` are kept open."""
+        """`timeout` is in seconds, for connecting and for each response; so many `connections` are kept open."""
         self._timeout = timeout
-        # urllib3 as it is: requests, which stands on it, takes another half millisecond of each request's own time.
+        # urllib3 alone: requests, which is built on it, adds half a millisecond of work to each request.
         self._pool = urllib3.HTTPConnectionPool(
             settings.feast_host, settings.feast_port, maxsize=connections, retries=False
         )
         self._address = settings.feast_host, settings.feast_port
-        # Of `ask`: http.client's own, whose answers cost half the time of urllib3's to read.
+        # For `request_features`: http.client's own connections, whose responses take half of urllib3's time to read.
         self._idle = queue.LifoQueue[HTTPConnection](connections)
         weakref.finalize(self, _close_all, self._idle)
 
     def _post(self, path: str, content: bytes, timeout: float) -> bytes:
-        answer = self._pool.request("POST", path, body=content, headers=JSON_HEADERS, timeout=timeout)
-        if answer.status != HTTPStatus.OK:
-            raise ValueError(f"status {answer.status}: {answer.data[:200]!r}")
-        return answer.data
+        response = self._pool.request("POST", path, body=content, headers=JSON_HEADERS, timeout=timeout)
+        _check_status(response.status, response.data)
+        return response.data
 
-    def ask(self, entity: Entity, ids: Sequence[int]) -> Callable[[], Features]:
-        """Sends the question of `features` and returns at once: the answer is had by calling what is returned.
+    def request_features(self, entity: Entity, ids: Sequence[int]) -> Callable[[], Features]:
+        """Sends the request of `features` and returns at once; calling the result waits for the response.
 
-        So the caller has its hands free while Feast works, without a thread for it, which would have to share the
-        interpreter with the caller's. What is returned must be called, once, and raises what `features` raises.
+        So the caller can work while Feast does, without a thread for it, which would compete with the caller's for the
+        interpreter. The result must be called, once, and raises what `features` raises.
 
         Raises:
-            ServiceUnavailable: the question cannot be sent.
+            ServiceUnavailable: the request cannot be sent.
         """
         try:
             connection = self._idle.get_nowait()
         except queue.Empty:
             connection = HTTPConnection(*self._address, timeout=self._timeout)
 
-        def answer() -> Features:
+        def receive() -> Features:
             try:
                 response = connection.getresponse()
                 content = response.read()
-                if response.status != HTTPStatus.OK:
-                    raise ValueError(f"status {response.status}: {content[:200]!r}")
-                found = _features_of(content, entity, len(ids))
+                _check_status(response.status, content)
+                features = _read_features(content, entity, len(ids))
                 self._idle.put_nowait(connection)
             except queue.Full:
                 connection.close()
             except FAULTS as error:
                 connection.close()
                 raise ServiceUnavailable("feast", error) from error
-            return found
+            return features
 
         try:
             if connection.sock and wait_for_read(connection.sock, timeout=0):
-                connection.close()  # the server has; `request` connects anew
-            connection.request("POST", FEATURES_PATH, _question(entity, ids), JSON_HEADERS)
+                connection.close()  # the server has closed it; `request` connects again
+            connection.request("POST", FEATURES_PATH, _features_request(entity, ids), JSON_HEADERS)
         except FAULTS as error:
             connection.close()
             raise ServiceUnavailable("feast", error) from error
-        return answer
+        return receive
 
     def features(self, entity: Entity, ids: Sequence[int], timeout: float | None = None) -> Features:
-        """The features of some users or items; `timeout` in seconds in place of the caller's.
-
-        Returns:
-            [n, columns] in the order of entity_columns(entity), zeros where absent; [n] whether the entity is known.
+        """The features of some users or items; `timeout` in seconds replaces the caller's.
 
         Raises:
-            ServiceUnavailable: Feast does not answer in time, or with other features than are declared.
+            ServiceUnavailable: Feast does not respond in time, or responds with other features than are declared.
         """
         try:
-            content = self._post(FEATURES_PATH, _question(entity, ids), timeout or self._timeout)
-            return _features_of(content, entity, len(ids))
+            content = self._post(FEATURES_PATH, _features_request(entity, ids), timeout or self._timeout)
+            return _read_features(content, entity, len(ids))
         except FAULTS as error:
             raise ServiceUnavailable("feast", error) from error
 
     def all_features(self, entity: Entity, ids: Sequence[int]) -> Features:
         """As `features`, for any number of entities, in several requests that may each take BULK_TIMEOUT."""
         parts = [
-            self.features(entity, ids[at : at + ENTITIES_AT_A_TIME], BULK_TIMEOUT)
-            for at in range(0, len(ids), ENTITIES_AT_A_TIME)
+            self.features(entity, ids[start : start + ENTITIES_AT_A_TIME], BULK_TIMEOUT)
+            for start in range(0, len(ids), ENTITIES_AT_A_TIME)
         ]
         if not parts:
-            return np.zeros((0, len(entity_columns(entity))), np.int64), np.zeros(0, bool)
-        return np.concatenate([values for values, _ in parts]), np.concatenate([known for _, known in parts])
+            return Features(np.zeros((0, len(entity_columns(entity))), np.int64), np.zeros(0, np.bool_))
+        return Features(np.concatenate([part.values for part in parts]), np.concatenate([part.known for part in parts]))
 
-    def push_user(self, userid: int, values: Mapping[str, int], moment_ns: int) -> None:
-        """Replaces a user's features in the online store, unless it holds those of a later moment.
+    def push_history(self, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:
+        """Replaces a user's history in the online store, unless it holds that of the same or a later moment.
+
+        The push is one way: the rest of the user's features is another view, and is neither read nor written.
 
         Args:
             userid: known to Feast or not.
-            values: all of entity_columns("user").
-            moment_ns: nanoseconds since 1970 at which they held.
+            counts: all of HISTORY_COUNTS.
+            moment_ns: nanoseconds since 1970 at which they were read; Feast keeps microseconds.
 
         Raises:
-            ServiceUnavailable: Feast does not answer in time, or refuses.
+            ServiceUnavailable: Feast does not respond in time, or refuses.
         """
         moment = datetime.fromtimestamp(moment_ns // 1000 / 1e6, UTC).isoformat()
-        row = {JOIN_KEYS["user"]: userid, **values, EVENT_TIMESTAMP: moment}
-        push = {"push_source_name": FEAST_USER_PUSH, "df": {name: [value] for name, value in row.items()}}
+        row = {JOIN_KEYS["user"]: userid, **{name: counts[name] for name in USER_HISTORY.columns}}
+        frame = {name: [value] for name, value in (*row.items(), (Column.EVENT_TIMESTAMP, moment))}
+        push = {"push_source_name": FEAST_HISTORY_PUSH, "df": frame}
         try:
             self._post("/push", orjson.dumps(push), PUSH_TIMEOUT)
         except FAULTS as error:
             raise ServiceUnavailable("feast", error) from error
 
     def ping(self) -> None:
-        """Raises ServiceUnavailable unless Feast knows the feature services."""
+        """Raises ServiceUnavailable unless Feast knows the views of users."""
         self.features("user", [0])
 
 
@@ -159,15 +180,35 @@ def _close_all(idle: queue.LifoQueue[HTTPConnection]) -> None:
             return
 
 
-def _question(entity: Entity, ids: Sequence[int]) -> bytes:
+def _check_status(status: int, content: bytes) -> None:
+    if status != HTTPStatus.OK:
+        raise ValueError(f"status {status}: {content[:200]!r}")
+
+
+def _features_request(entity: Entity, ids: Sequence[int]) -> bytes:
     return orjson.dumps({"features": NAMES[entity], "entities": {JOIN_KEYS[entity]: list(map(int, ids))}})
 
 
-def _features_of(answer: bytes, entity: Entity, count: int) -> Features:
-    columns, content = entity_columns(entity), orjson.loads(answer)
+def _read_features(response: bytes, entity: Entity, count: int) -> Features:
+    """The response's columns as a matrix in the declared order, whatever order Feast chose.
+
+    A row that Feast's Redis store lacks comes with the status PRESENT and null as its value, so the value decides.
+    """
+    columns, content = entity_columns(entity), orjson.loads(response)
     results = dict(zip(content["metadata"]["feature_names"], content["results"], strict=True))
-    known = np.array([[s == PRESENT for s in results[name]["statuses"]] for name in columns], bool).T
-    values = np.array([[v or 0 for v in results[name]["values"]] for name in columns], np.int64).T
-    if values.shape != (count, len(columns)) or known.shape != values.shape:
+    found = [(results[name]["values"], results[name]["statuses"]) for name in columns]
+    present = np.array(
+        [[value is not None and status == PRESENT for value, status in zip(*pair, strict=True)] for pair in found],
+        np.bool_,
+    ).T
+    values = np.array([[value or 0 for value in column] for column, _ in found], np.int64).T
+    if values.shape != (count, len(columns)) or present.shape != values.shape:
         raise ValueError(f"{values.shape} features for {count} {entity}s")
-    return values, np.all(known, axis=1)
+    if present.all():
+        return Features(values, np.ones(count, np.bool_))
+    known = np.zeros(count, np.bool_)
+    for places in PLACES[entity]:
+        in_view: BoolArray = np.all(present[:, places], axis=1)
+        values[:, places] *= in_view[:, None]
+        known |= in_view
+    return Features(values, known)

@@ -41,6 +41,11 @@ def read_impressions(stored: bytes) -> tuple[Impression, ...]:
     return tuple(Impression(*values) for values in _impressions.validate_json(stored))
 
 
+def _live_keys(userid: int) -> list[str]:
+    """The keys of what events change of a user, the log of the events apart."""
+    return [key.format(userid) for key in (REDIS_TERM, REDIS_FILTER, REDIS_RECENT)]
+
+
 def _user_recall(term: bytes | None, vector: bytes | None, seen: bytes | None) -> UserRecall | None:
     if term is None or seen is None:
         return None
@@ -51,18 +56,18 @@ class RedisCaller:
     """Reads what offline_to_online/recall/s1_user_to_redis.py wrote, and keeps it up to date with events."""
 
     def __init__(self, settings: Settings, timeout: float) -> None:
-        """Opens no connection yet; `timeout` is in seconds, for connecting and for each answer."""
+        """Opens no connection yet; `timeout` is in seconds, for connecting and for each response."""
         self._client = redis.Redis(
             host=settings.redis_host,
             port=settings.redis_port,
             db=REDIS_DATABASE,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),  # the default retries for seconds, and a late answer is of no use
+            retry=Retry(NoBackoff(), 0),  # the default retries for seconds, and a late response is of no use
         )
 
     def ping(self) -> None:
-        """Raises ServiceUnavailable unless Redis answers."""
+        """Raises ServiceUnavailable unless Redis responds."""
         try:
             self._client.ping()
         except FAULTS as error:
@@ -72,7 +77,7 @@ class RedisCaller:
         """The recall data of each user, None for one that is not known.
 
         Raises:
-            ServiceUnavailable: Redis does not answer in time, or holds something else under these keys.
+            ServiceUnavailable: Redis does not respond in time, or holds something else under these keys.
         """
         try:
             values: list[bytes | None] = self._client.mget(  # type: ignore[assignment]
@@ -120,53 +125,68 @@ class RedisCaller:
     def _events_of(stored: list[bytes]) -> tuple[Impression, ...]:
         return read_impressions(b"[" + b",".join(stored) + b"]")
 
-    def update(self, userid: int, change: Callable[[LiveUser], LiveUser]) -> LiveUser:
-        """Changes a user in one transaction; `change` is called again when another process was faster.
+    def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]]) -> dict[int, int]:
+        """Changes some users in one transaction: all of them, or none.
 
-        The user is marked as not pushed to Feast in the same transaction; see `pushed`.
+        A user who changes is marked as not pushed to Feast in the same transaction; see `pushed`.
 
         Args:
-            userid: known or not.
-            change: from the present state to the next. The same object means that nothing changes.
+            changes: for each userid, known or not, the function from the present state to the next. Where it returns
+                the same object, nothing changes. It is called again when another process was faster.
 
         Returns:
-            The state after it.
+            How many events each user gained.
 
         Raises:
-            ServiceUnavailable: as for `users`; nothing was changed then.
+            ServiceUnavailable: as for `users`. Then nothing was changed, unless the connection broke while Redis was
+                at the transaction's last command: then all was changed or nothing, and nobody can know which.
         """
-        keys = [key.format(userid) for key in (REDIS_TERM, REDIS_FILTER, REDIS_RECENT)]
-        log = REDIS_EVENTS.format(userid)
+        if not changes:
+            return {}
 
-        def transaction(pipe: redis.client.Pipeline) -> LiveUser:
-            term, seen, recent = pipe.mget(keys)  # type: ignore[misc]
-            stored: list[bytes] = pipe.lrange(log, 0, -1)  # type: ignore[assignment]
-            before = LiveUser(
+        def transaction(pipe: redis.client.Pipeline) -> dict[int, int]:
+            users = self._live_users(list(changes))  # after `transaction` has begun to watch the keys
+            pipe.multi()
+            gained = {}
+            for userid, before in users.items():
+                after = changes[userid](before)
+                new = after.events[len(before.events) :]
+                gained[userid] = len(new)
+                if after is not before:
+                    values = (json.dumps(after.terms), json.dumps(after.seen), impressions_json(after.recent))
+                    pipe.mset(dict(zip(_live_keys(userid), values, strict=True)))
+                    for event in new:
+                        pipe.rpush(REDIS_EVENTS.format(userid), json.dumps(astuple(event)))
+                    pipe.sadd(REDIS_UNPUSHED, userid)
+            return gained
+
+        watched = [key for userid in changes for key in (*_live_keys(userid), REDIS_EVENTS.format(userid))]
+        try:
+            gained: dict[int, int] = self._client.transaction(  # type: ignore[assignment]
+                transaction,  # type: ignore[arg-type]
+                *watched,
+                value_from_callable=True,
+            )
+            return gained
+        except FAULTS as error:
+            raise ServiceUnavailable("redis", error) from error
+
+    def _live_users(self, userids: Sequence[int]) -> dict[int, LiveUser]:
+        """What events change of each user, all of it in one round trip."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for userid in userids:
+                pipe.mget(_live_keys(userid))
+                pipe.lrange(REDIS_EVENTS.format(userid), 0, -1)
+            stored: list[list[bytes | None]] = pipe.execute()
+        users = {}
+        for userid, (term, seen, recent), events in zip(userids, stored[0::2], stored[1::2], strict=True):
+            users[userid] = LiveUser(
                 _terms.validate_json(term or b"[]"),
                 _items.validate_json(seen or b"[]"),
                 read_impressions(recent or b"[]"),
-                self._events_of(stored),
+                self._events_of(events),  # type: ignore[arg-type]
             )
-            after = change(before)
-            pipe.multi()
-            if after is not before:
-                values = (json.dumps(after.terms), json.dumps(after.seen), impressions_json(after.recent))
-                pipe.mset(dict(zip(keys, values, strict=True)))
-                for event in after.events[len(before.events) :]:
-                    pipe.rpush(log, json.dumps(astuple(event)))
-                pipe.sadd(REDIS_UNPUSHED, userid)
-            return after
-
-        try:
-            state: LiveUser = self._client.transaction(  # type: ignore[assignment]
-                transaction,  # type: ignore[arg-type]
-                *keys,
-                log,
-                value_from_callable=True,
-            )
-            return state
-        except FAULTS as error:
-            raise ServiceUnavailable("redis", error) from error
+        return users
 
     def pushed(self, userid: int) -> None:
         """Notes that Feast holds the user's newest features."""

@@ -1,19 +1,21 @@
-"""What callers take and give; nothing mutable is handed along."""
+"""What the callers take and return; nothing mutable is handed along."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+from data_exchange_center.arrays import BoolArray, Float64Array, Int64Array
+from data_exchange_center.elasticsearch_scores import TERM_BONUS
 
 
 class ServiceUnavailable(Exception):
-    """A service did not answer, or not in time, or not with what it should."""
+    """A service did not respond, or not in time, or with something else than it should."""
 
     is_expected = True
 
     def __init__(self, service: str, reason: object) -> None:
-        """Keeps the service's name, which the answer's `degraded` lists."""
+        """Keeps the service's name, which the response's `degraded` lists."""
         super().__init__(f"{service} cannot be used: {reason}")
         self.service = service
 
@@ -29,7 +31,7 @@ class UserRecall:
 
 @dataclass(frozen=True, slots=True)
 class Impression:
-    """A rated item; `timestamp` in seconds."""
+    """A rated item; `timestamp` in seconds since 1970."""
 
     itemid: int
     rating: float
@@ -52,7 +54,7 @@ class LiveUser:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What the loaded model says of itself; the loader writes it into the model's configuration."""
+    """What the loaded model declares about itself; the loader writes it into the model's configuration."""
 
     version: str
     columns: tuple[str, ...]
@@ -63,23 +65,36 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """The n recalled items, best first, column by column; of `es_scores` see scoring.recall_scores."""
+    """The n recalled items, column by column, in the order of the recall index.
 
-    itemids: npt.NDArray[np.int64]
-    es_scores: npt.NDArray[np.float64]
-    by_term: npt.NDArray[np.bool_]
-    by_vector: npt.NDArray[np.bool_]
+    Attributes:
+        itemids: [n].
+        scores: [n] the inner product of the user's vector with the item's, plus TERM_BONUS for an item with a genre
+            that the user likes; see data_exchange_center/elasticsearch_scores.py.
+        by_term, by_vector: [n] which query found the item.
+    """
+
+    itemids: Int64Array
+    scores: Float64Array
+    by_term: BoolArray
+    by_vector: BoolArray
 
     def __len__(self) -> int:
-        """How many."""
+        """The number of candidates."""
         return len(self.itemids)
+
+    @property
+    def nearness(self) -> Float64Array:
+        """[n] the inner products alone: by descending nearness, what the vector query found is in its own order."""
+        nearness: Float64Array = self.scores - TERM_BONUS * self.by_term
+        return nearness
 
 
 NO_CANDIDATES = Candidates(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.bool_), np.empty(0, np.bool_))
 
 
 class ScoredItem(NamedTuple):
-    """One line of the answer. `logit` is None where the ranking model had no say."""
+    """One line of the response. `logit` is None where the ranking model was not used."""
 
     itemid: int
     score: float

@@ -6,8 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from data_exchange_center.columns import HIGHEST_RATING, LOWEST_RATING
-from data_exchange_center.scoring import RECALL_SIZE
-from data_exchange_center.serving_names import LARGEST_ID
+from data_exchange_center.limits import LARGEST_ID, RECALL_SIZE
 
 DEFAULT_ITEMS = 50
 LAST_SECOND = 253_402_300_799  # of the year 9999
@@ -21,7 +20,7 @@ def _integral(value: object) -> object:
 
 Integral = BeforeValidator(_integral)
 UserId = Annotated[
-    int, Field(ge=0, le=LARGEST_ID, description="as in the raw data; unknown ones are answered too"), Integral
+    int, Field(ge=0, le=LARGEST_ID, description="as in the raw data; an unknown one gets popular items"), Integral
 ]
 
 
@@ -65,14 +64,14 @@ class Ranks(BaseModel):
 class Item(TypedDict):
     """One line of the list: score = logit × the model's blend weight + recall_score."""
 
-    # No BaseModel: validated just as strictly, but 50 dictionaries take half the time of 50 objects.
+    # No BaseModel: it is validated just as strictly, and 50 dictionaries take half the time of 50 objects.
 
     itemid: int
     title: str
     genres: list[str]
     score: float
     recall_score: float
-    logit: Annotated[float | None, Field(description="none where the ranking model had no say")]
+    logit: Annotated[float | None, Field(description="none where the ranking model had no part")]
     recalled_by: list[str]
     ranks: NotRequired[Ranks]
 
@@ -80,7 +79,7 @@ class Item(TypedDict):
 class Explanation(BaseModel):
     """How the list came about."""
 
-    milliseconds: Annotated[dict[str, float], Field(description="that each stage took; feast: waited for it")]
+    milliseconds: Annotated[dict[str, float], Field(description="for which the request waited for each service")]
     candidates: int
     blend_weight: float | None
     terms: list[str]
@@ -88,7 +87,7 @@ class Explanation(BaseModel):
     user_features: dict[str, int]
 
 
-class RecommendAnswer(BaseModel):
+class RecommendResponse(BaseModel):
     """The list, best first."""
 
     userid: int
@@ -110,20 +109,20 @@ class Rated(BaseModel):
     ts: int
 
 
-class HistoryAnswer(BaseModel):
+class HistoryResponse(BaseModel):
     """The impressions in the user's history window, the newest first."""
 
     userid: int
     items: list[Rated]
 
 
-class UsersAnswer(BaseModel):
+class UsersResponse(BaseModel):
     """Some users that are known, to choose from."""
 
     users: list[int]
 
 
-class EventsAnswer(BaseModel):
+class EventsResponse(BaseModel):
     """What became of the events."""
 
     accepted: int
@@ -131,14 +130,14 @@ class EventsAnswer(BaseModel):
     degraded: Annotated[list[str] | None, Field(description="services that follow in the background")] = None
 
 
-class Health(BaseModel):
+class HealthResponse(BaseModel):
     """The process lives."""
 
     status: str
     dataset: str
 
 
-class Ready(BaseModel):
+class ReadyResponse(BaseModel):
     """Which services can be used."""
 
     ready: bool
@@ -154,7 +153,7 @@ class Fault(BaseModel):
     got: str
 
 
-class ErrorAnswer(BaseModel):
-    """The answer to a bad request."""
+class ErrorResponse(BaseModel):
+    """The response to a bad request."""
 
     error: Fault

@@ -1,4 +1,4 @@
-"""What /metrics shows. Under gunicorn each worker writes files that whichever worker is asked adds up.
+"""What /metrics shows. Under gunicorn each worker writes files, and whichever worker is asked adds all of them up.
 
 Import this after PROMETHEUS_MULTIPROC_DIR is set: prometheus_client decides at import where it counts.
 """
@@ -7,7 +7,7 @@ import os
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
-from online.recommender import Recommendation
+from online.recommendation import Recommendation
 
 SECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 STATES = {"closed": 0, "half-open": 1, "open": 2}
@@ -15,18 +15,19 @@ STATES = {"closed": 0, "half-open": 1, "open": 2}
 REQUESTS = Histogram("recsys_request_seconds", "Time of a request", ["path", "status"], buckets=SECONDS)
 STAGES = Histogram("recsys_stage_seconds", "Time of a stage of /recommend", ["stage"], buckets=SECONDS)
 CANDIDATES = Histogram("recsys_candidates", "Candidates of a recommendation", buckets=(0, 1, 10, 50, 100, 150, 200))
-FALLBACKS = Counter("recsys_fallbacks", "Answers that are not the full flow's", ["reason"])
+FALLBACKS = Counter("recsys_fallbacks", "Lists that are not the full flow's", ["reason"])
 EVENTS = Counter("recsys_events", "Events by what became of them", ["outcome"])
 BREAKERS = Gauge("recsys_breaker", "0 closed, 1 half-open, 2 open", ["service"], multiprocess_mode="livemax")
 
 
-def count(answer: Recommendation) -> None:
-    """One recommendation."""
-    for name, seconds in answer.stages.items():
+def count(recommendation: Recommendation) -> None:
+    """Counts one recommendation."""
+    for name, seconds in recommendation.stages.items():
         STAGES.labels(name).observe(seconds)
-    if len(answer.candidates):
-        CANDIDATES.observe(len(answer.candidates))
-    for reason in ([answer.fallback] if answer.fallback else []) + sorted(set(answer.degraded)):
+    if len(recommendation.candidates):
+        CANDIDATES.observe(len(recommendation.candidates))
+    fallback = [recommendation.fallback] if recommendation.fallback else []
+    for reason in fallback + recommendation.degraded:
         FALLBACKS.labels(reason).inc()
 
 

@@ -1,12 +1,13 @@
-"""/openapi.json, from the models of contract.py that validate every request and answer."""
+"""/openapi.json, made of the models of contract.py that validate every request and response."""
 
+from functools import cache
 from typing import Any
 
 from openapi_pydantic import OpenAPI
 from openapi_pydantic.util import PydanticSchema, construct_open_api_with_schema_class
 from pydantic import BaseModel
 
-from online.main import contract as c
+from online.main import contract
 
 Described = dict[str, Any]
 
@@ -19,9 +20,9 @@ def _json(schema: Any) -> Described:
     return {"content": {"application/json": {"schema": schema}}}
 
 
-def _answers(model: type[BaseModel], *others: tuple[int, type[BaseModel], str]) -> Described:
+def _responses(model: type[BaseModel], *others: tuple[int, type[BaseModel], str]) -> Described:
     listed = ((200, model, model.__doc__), *others)
-    return {str(status): {"description": about, **_json(_schema(answer))} for status, answer, about in listed}
+    return {str(status): {"description": about, **_json(_schema(content))} for status, content, about in listed}
 
 
 def _query(model: type[BaseModel]) -> list[Described]:
@@ -33,55 +34,66 @@ def _query(model: type[BaseModel]) -> list[Described]:
     ]
 
 
-BAD = (400, c.ErrorAnswer, "A parameter is missing, unknown or out of its range.")
+BAD = (400, contract.ErrorResponse, "A parameter is missing, unknown or out of its range.")
 TOO_LONG = {"414": {"description": "The query is longer than 8,190 bytes."}}
 BAD_BODY = (
     BAD,
-    (413, c.ErrorAnswer, "The body is too large."),
-    (415, c.ErrorAnswer, "The body is no JSON by its Content-Type."),
+    (413, contract.ErrorResponse, "The body is too large."),
+    (415, contract.ErrorResponse, "The body is no JSON by its Content-Type."),
 )
 
 
+@cache
 def openapi_document() -> dict[str, Any]:
     """The document, version 3.1."""
-    many = {"type": "array", "items": _schema(c.Event), "minItems": 1, "maxItems": c.MOST_EVENTS}
+    many = {"type": "array", "items": _schema(contract.Event), "minItems": 1, "maxItems": contract.MOST_EVENTS}
     top = "The top items for a user"
-    no_redis = (503, c.ErrorAnswer, "Redis does not answer; nothing was changed.")
+    no_redis = (503, contract.ErrorResponse, "Redis does not respond.")
+    not_recorded = (
+        503,
+        contract.ErrorResponse,
+        "Redis does not respond. None of the events was recorded, or all were: send them again, an event counts once.",
+    )
     paths: dict[str, Described] = {
         "/recommend": {
             "get": {
                 "summary": top,
-                "parameters": _query(c.RecommendRequest),
-                "responses": {**_answers(c.RecommendAnswer, BAD), **TOO_LONG},
+                "parameters": _query(contract.RecommendRequest),
+                "responses": {**_responses(contract.RecommendResponse, BAD), **TOO_LONG},
             },
             "post": {
                 "summary": top,
-                "requestBody": {"required": True, **_json(_schema(c.RecommendRequest))},
-                "responses": _answers(c.RecommendAnswer, *BAD_BODY),
+                "requestBody": {"required": True, **_json(_schema(contract.RecommendRequest))},
+                "responses": _responses(contract.RecommendResponse, *BAD_BODY),
             },
         },
         "/events": {
             "post": {
-                "summary": "Ratings that have just been given, one or a list",
-                "requestBody": {"required": True, **_json({"anyOf": [_schema(c.Event), many]})},
-                "responses": _answers(
-                    c.EventsAnswer, *BAD_BODY, (404, c.ErrorAnswer, "The item is not in the catalogue."), no_redis
+                "summary": "Ratings that have just been given, one or a list: all are recorded, or none",
+                "requestBody": {"required": True, **_json({"anyOf": [_schema(contract.Event), many]})},
+                "responses": _responses(
+                    contract.EventsResponse,
+                    *BAD_BODY,
+                    (404, contract.ErrorResponse, "The item is not in the catalogue."),
+                    not_recorded,
                 ),
             }
         },
         "/history": {
             "get": {
                 "summary": "The user's latest impressions",
-                "parameters": _query(c.HistoryRequest),
-                "responses": {**_answers(c.HistoryAnswer, BAD, no_redis), **TOO_LONG},
+                "parameters": _query(contract.HistoryRequest),
+                "responses": {**_responses(contract.HistoryResponse, BAD, no_redis), **TOO_LONG},
             }
         },
-        "/users": {"get": {"summary": "Some known users", "responses": _answers(c.UsersAnswer)}},
-        "/health": {"get": {"summary": "Whether the process lives", "responses": _answers(c.Health)}},
+        "/users": {"get": {"summary": "Some known users", "responses": _responses(contract.UsersResponse)}},
+        "/health": {"get": {"summary": "Whether the process lives", "responses": _responses(contract.HealthResponse)}},
         "/ready": {
             "get": {
                 "summary": "Whether every service can be used",
-                "responses": _answers(c.Ready, (503, c.Ready, "Some cannot: `missing` names them.")),
+                "responses": _responses(
+                    contract.ReadyResponse, (503, contract.ReadyResponse, "Some cannot: `missing` names them.")
+                ),
             }
         },
     }

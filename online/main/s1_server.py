@@ -85,7 +85,9 @@ def main() -> None:
         create_app(settings).run(settings.web_host, settings.web_port, debug=True)
         return
     log_as_json()
-    counts = settings.folder(settings.run_dir) / "metrics"  # the workers' files, anew with each server
+    counts = (
+        settings.folder(settings.run_dir) / "metrics"
+    )  # the workers' files; a new server starts without those of the last
     shutil.rmtree(counts, ignore_errors=True)
     counts.mkdir(parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counts)

@@ -1,4 +1,4 @@
-"""Asks the running server and prints the top list as a table.
+"""Requests a list from the running server and prints the top list as a table.
 
 python -m online.main.s2_client --userid 1 --size 10
 """
@@ -10,7 +10,7 @@ import requests
 from tabulate import tabulate
 
 from data_exchange_center import catalogue
-from data_exchange_center.columns import USERID
+from data_exchange_center.columns import Column
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 
@@ -23,15 +23,15 @@ def main() -> None:
     parser.add_argument("--userid", help="the first of the data set unless given")
     parser.add_argument("--size", default="50")
     arguments, settings = parser.parse_args(), Settings()
-    userid = arguments.userid or catalogue.load_table(catalogue.USER_FILTER, [USERID])[USERID][0].as_py()
+    userid = arguments.userid or catalogue.USER_FILTER.load([Column.USERID])[Column.USERID][0].as_py()
     url = f"http://{settings.web_host}:{settings.web_port}/recommend"
     try:
-        answer = requests.get(url, {"userid": userid, "size": arguments.size}, timeout=TIMEOUT)
+        response = requests.get(url, {"userid": userid, "size": arguments.size}, timeout=TIMEOUT)
     except requests.ConnectionError:
-        print(f"error: nothing answers at {url}: start the server with `make serve`.", file=sys.stderr)
+        print(f"error: nothing responds at {url}: start the server with `make serve`.", file=sys.stderr)
         sys.exit(1)
-    content = answer.json()
-    if not answer.ok:
+    content = response.json()
+    if not response.ok:
         fault = content["error"]
         print(f"error: {fault['field']}: {fault['rule']} (got {fault['got']})", file=sys.stderr)
         sys.exit(1)

@@ -1,7 +1,6 @@
 """Establishes that everything derived from the features' declaration agrees: names, order, types and widths."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +8,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as triton
 
 from data_exchange_center import assembler, catalogue, features
-from data_exchange_center.serving_names import FEAST_SERVICES, TRITON_DENSE, TRITON_OUTPUT, TRITON_SPARSE
+from data_exchange_center.limits import TRITON_MAX_BATCH
+from data_exchange_center.serving_names import (
+    FEAST_SERVICES,
+    FEAST_VIEWS,
+    TRITON_DENSE,
+    TRITON_MODEL,
+    TRITON_OUTPUT,
+    TRITON_SPARSE,
+    USER_HISTORY,
+)
+from data_exchange_center.tables import rows_by_key, to_matrix
 from data_exchange_center.vocabularies import GENRES
 from offline.rank.training import Rows
 from offline_to_online.rank.model_repository import model_configuration
@@ -30,8 +41,7 @@ def test_the_declaration_is_the_specified_one() -> None:
 
 def test_frame_entities_and_assembler_have_the_declared_order() -> None:
     frame, user, item = (a.schema for a in (catalogue.TRAINING_FRAME, catalogue.USER_FEATURES, catalogue.ITEM_FEATURES))
-    assert frame is not None and user is not None and item is not None
-    assert tuple(frame.names[:59]) == features.COLUMNS
+    assert tuple(name for name in frame.names if name in features.COLUMNS) == features.COLUMNS
     assert tuple(user.names[1:]) == features.entity_columns("user") == assembler.USER_COLUMNS
     assert tuple(item.names[1:]) == features.entity_columns("item") == assembler.ITEM_COLUMNS
     values = {name: at for at, name in enumerate(features.COLUMNS)}
@@ -45,15 +55,16 @@ def test_frame_entities_and_assembler_have_the_declared_order() -> None:
 
 def test_serving_rows_are_training_rows(artefacts: Offline) -> None:
     """The assembler makes of the entities' features what the training frame holds, history aside."""
-    frame = catalogue.load_table(catalogue.TRAINING_FRAME)
-    impressions = catalogue.load_table(catalogue.OFFLINE_IMPRESSIONS)
-    users, items = (catalogue.load_table(a) for a in (catalogue.USER_FEATURES, catalogue.ITEM_FEATURES))
+    frame = catalogue.TRAINING_FRAME.load()
+    impressions = catalogue.OFFLINE_IMPRESSIONS.load()
+    users, items = (a.load() for a in (catalogue.USER_FEATURES, catalogue.ITEM_FEATURES))
     picked = np.random.default_rng(0).integers(0, len(frame), 200)
-    of_user = np.searchsorted(users["userid"].to_numpy(), impressions["userid"].to_numpy()[picked])
-    of_item = np.searchsorted(items["itemid"].to_numpy(), impressions["itemid"].to_numpy()[picked])
+    user_rows, item_rows = (
+        rows_by_key(table, key, impressions[key].to_numpy()[picked])
+        for table, key in ((users, "userid"), (items, "itemid"))
+    )
     sparse, _ = assembler.assemble(
-        np.stack([users[name].to_numpy()[of_user] for name in assembler.USER_COLUMNS], 1),
-        np.stack([items[name].to_numpy()[of_item] for name in assembler.ITEM_COLUMNS], 1),
+        to_matrix(user_rows, assembler.USER_COLUMNS, np.int64), to_matrix(item_rows, assembler.ITEM_COLUMNS, np.int64)
     )
     assert (Rows.from_table(frame).sparse.numpy()[picked] == sparse).all()
 
@@ -72,7 +83,7 @@ def test_the_hash_sees_order_sizes_and_ids() -> None:
     assert features.feature_hash(features.COLUMNS, sizes, "a") in hashes
 
 
-def test_triton_configuration_and_onnx_have_the_declared_widths(stack: Stack) -> None:
+def test_onnx_has_the_declared_widths(stack: Stack) -> None:
     model = max((stack.artefacts / "online/triton/ml_rec").glob("*/model.onnx"), key=lambda f: int(f.parent.name))
     shapes = {
         value.name: (value.type.tensor_type.shape.dim[1].dim_value, value.type.tensor_type.elem_type)
@@ -83,17 +94,49 @@ def test_triton_configuration_and_onnx_have_the_declared_widths(stack: Stack) ->
         TRITON_DENSE: (36, onnx.TensorProto.FLOAT),
         TRITON_OUTPUT: (1, onnx.TensorProto.FLOAT),
     }
-    configuration = model_configuration("h", "d", 0.1)
-    assert re.search(rf'name: "{TRITON_SPARSE}" data_type: TYPE_INT64 dims: \[ 23 \]', configuration)
-    assert re.search(rf'name: "{TRITON_DENSE}" data_type: TYPE_FP32 dims: \[ 36 \]', configuration)
-    assert ",".join(features.COLUMNS) in configuration
+    configuration = text_format.Parse((model.parents[1] / "config.pbtxt").read_text(), triton.ModelConfig())
+    assert configuration.parameters["columns"].string_value == ",".join(features.COLUMNS)
+
+
+def test_tritons_configuration_is_read_back_as_declared() -> None:
+    """Whatever the values hold: text_format escapes them."""
+    text = model_configuration('quote " backslash \\ newline \n', "d", 0.1)
+    configuration = text_format.Parse(text, triton.ModelConfig())
+    assert (configuration.name, configuration.platform) == (TRITON_MODEL, "onnxruntime_onnx")
+    assert configuration.max_batch_size == TRITON_MAX_BATCH
+    assert [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in configuration.input] == [
+        (TRITON_SPARSE, triton.TYPE_INT64, [23]),
+        (TRITON_DENSE, triton.TYPE_FP32, [36]),
+    ]
+    assert [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in configuration.output] == [
+        (TRITON_OUTPUT, triton.TYPE_FP32, [1])
+    ]
+    (group,) = configuration.instance_group
+    assert (group.kind, group.count) == (triton.ModelInstanceGroup.KIND_CPU, 1)
+    assert configuration.version_policy.latest.num_versions == 1
+    assert {name: value.string_value for name, value in configuration.parameters.items()} == {
+        "columns": ",".join(features.COLUMNS),
+        "feature_hash": 'quote " backslash \\ newline \n',
+        "state_digest": "d",
+        "blend_weight": "0.1",
+    }
+
+
+def test_each_feature_is_in_exactly_one_view_of_feast_and_events_change_only_the_history() -> None:
+    for entity in features.JOIN_KEYS:
+        columns = [column for view in FEAST_VIEWS if view.entity == entity for column in view.columns]
+        assert sorted(columns) == sorted(features.entity_columns(entity))
+    assert USER_HISTORY.columns == features.HISTORY_COUNTS
+    assert len({view.name for view in FEAST_VIEWS}) == len(FEAST_VIEWS)
 
 
 def test_feast_has_the_declared_fields(tmp_path: Path) -> None:
-    """Read in a process of its own, as `feast apply` does. Feast keeps no order: everyone asks it by name."""
+    """Read in a process of its own, as `feast apply` does. Feast keeps no order: every caller requests by name."""
     script = (
         "from data_exchange_center.online.feast import definitions as d\n"
-        "for e, v in d.views.items(): print(d.services[e].name, *[f.name for f in v.schema])\n"
+        "for v in d.views.values(): print('view', v.name, v.stream_source and v.stream_source.name, "
+        "*[f.name for f in v.schema])\n"
+        "for s in d.services.values(): print('service', s.name, *[p.name for p in s.feature_view_projections])\n"
     )
     file = tmp_path / "fields.py"
     file.write_text(script)
@@ -101,13 +144,21 @@ def test_feast_has_the_declared_fields(tmp_path: Path) -> None:
     printed = subprocess.run(
         [sys.executable, str(file)], env={**os.environ, **env}, capture_output=True, text=True, check=True
     ).stdout
-    for line, entity in zip(printed.splitlines(), ("user", "item"), strict=True):
-        service, *fields = line.split()
-        assert service == FEAST_SERVICES[entity]
-        assert sorted(fields) == sorted([features.JOIN_KEYS[entity], *features.entity_columns(entity)])
+    lines = [line.split() for line in printed.splitlines()]
+    assert [line[1:3] for line in lines if line[0] == "view"] == [
+        ["user_profile", "None"],
+        ["user_history", "user_history_push"],
+        ["item_features", "None"],
+    ]
+    for view, (_, _, _, *fields) in zip(FEAST_VIEWS, lines, strict=False):
+        assert sorted(fields) == sorted([features.JOIN_KEYS[view.entity], *view.columns])
+    assert [line[1:] for line in lines if line[0] == "service"] == [
+        [FEAST_SERVICES["user"], "user_profile", "user_history"],
+        [FEAST_SERVICES["item"], "item_features"],
+    ]
 
 
-@pytest.mark.parametrize("module", ["features", "columns", "vocabularies", "serving_names"])
+@pytest.mark.parametrize("module", ["features", "columns", "vocabularies", "serving_names", "limits"])
 def test_what_feasts_container_imports_needs_the_standard_library_only(module: str) -> None:
     script = (
         f"import data_exchange_center.{module}, sys\n"

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from data_exchange_center import catalogue
-from data_exchange_center.catalogue import ArtefactError
+from data_exchange_center.artefact import Artefact, ArtefactError
+from data_exchange_center.commit import complete_interrupted_commits, writing
 from offline.preprocess.synthetic import Scale, generate
 from tests.conftest import ROOT, run_module, succeed
 
@@ -27,48 +29,48 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def save_vectors(value: float) -> None:
-    with catalogue.writing(VECTORS) as out:
+    with writing(VECTORS) as out:
         for artefact in VECTORS:
-            out.array(artefact, np.full((3, 2), value))
+            out.save(artefact, np.full((3, 2), value))
 
 
-def files_beside(artefact: catalogue.Artefact) -> list[str]:
+def files_beside(artefact: Artefact[Any]) -> list[str]:
     return sorted(file.name for file in artefact.file.parent.glob("*"))
 
 
 def test_what_was_saved_is_loaded() -> None:
     save_vectors(1.5)
-    loaded = catalogue.load_array(catalogue.USER_VECTORS)
+    loaded = catalogue.USER_VECTORS.load()
     assert loaded.dtype == np.float32 and (loaded == 1.5).all()
 
 
 def test_other_columns_and_types_are_refused() -> None:
-    with pytest.raises(ArtefactError, match="columns"), catalogue.writing((catalogue.POPULAR_ITEMS,)) as out:
-        out.table(catalogue.POPULAR_ITEMS, pa.table({"positives": [1], "itemid": [2]}))
-    with pytest.raises(pa.ArrowInvalid), catalogue.writing((catalogue.HISTORY,)) as out:
-        out.table(catalogue.HISTORY, pa.table(dict.fromkeys(catalogue.HISTORY.schema.names, [300])))  # 8 bits
+    with pytest.raises(ArtefactError, match="columns"), writing((catalogue.POPULAR_ITEMS,)) as out:
+        out.save(catalogue.POPULAR_ITEMS, pa.table({"positives": [1], "itemid": [2]}))
+    with pytest.raises(pa.ArrowInvalid), writing((catalogue.HISTORY,)) as out:
+        out.save(catalogue.HISTORY, pa.table(dict.fromkeys(catalogue.HISTORY.schema.names, [300])))  # 8 bits
     assert not catalogue.POPULAR_ITEMS.file.exists() and files_beside(catalogue.POPULAR_ITEMS) == []
 
 
 def test_missing_and_damaged_files_name_the_stage() -> None:
     with pytest.raises(ArtefactError, match=r"offline/preprocess/s1_data_split.py"):
-        catalogue.load_table(catalogue.USERS)
+        catalogue.USERS.load()
     catalogue.USERS.file.parent.mkdir(parents=True)
     catalogue.USERS.file.write_bytes(b"no parquet")
     with pytest.raises(ArtefactError, match="run offline/preprocess/s1_data_split.py again"):
-        catalogue.load_table(catalogue.USERS)
+        catalogue.USERS.load()
 
 
 def test_a_stage_that_fails_or_forgets_leaves_the_old_files() -> None:
     save_vectors(1)
-    with pytest.raises(RuntimeError), catalogue.writing(VECTORS) as out:
-        out.array(catalogue.USER_VECTORS, np.full((3, 2), 2.0))
+    with pytest.raises(RuntimeError), writing(VECTORS) as out:
+        out.save(catalogue.USER_VECTORS, np.full((3, 2), 2.0))
         raise RuntimeError
-    with pytest.raises(ArtefactError, match="did not write"), catalogue.writing(VECTORS) as out:
-        out.array(catalogue.USER_VECTORS, np.full((3, 2), 2.0))
-    with pytest.raises(ArtefactError, match="not among the WRITES"), catalogue.writing(VECTORS[:1]) as out:
-        out.array(catalogue.ITEM_VECTORS, np.full((3, 2), 2.0))
-    assert all((catalogue.load_array(artefact) == 1).all() for artefact in VECTORS)
+    with pytest.raises(ArtefactError, match="did not write"), writing(VECTORS) as out:
+        out.save(catalogue.USER_VECTORS, np.full((3, 2), 2.0))
+    with pytest.raises(ArtefactError, match="not among the WRITES"), writing(VECTORS[:1]) as out:
+        out.save(catalogue.ITEM_VECTORS, np.full((3, 2), 2.0))
+    assert all((artefact.load() == 1).all() for artefact in VECTORS)
     assert files_beside(catalogue.USER_VECTORS) == ["item_vectors.npy", "user_vectors.npy"]
 
 
@@ -76,6 +78,7 @@ KILLED_AT_CALL = """
 import os, signal, sys
 import numpy as np
 from data_exchange_center import catalogue
+from data_exchange_center.commit import writing
 at, calls, replace = int(sys.argv[1]), 0, os.replace
 def dying(source, target):
     global calls
@@ -85,9 +88,9 @@ def dying(source, target):
     replace(source, target)
 os.replace = dying
 vectors = (catalogue.USER_VECTORS, catalogue.ITEM_VECTORS)
-with catalogue.writing(vectors) as out:
+with writing(vectors) as out:
     for artefact in vectors:
-        out.array(artefact, np.full((3, 2), 2.0))
+        out.save(artefact, np.full((3, 2), 2.0))
 """
 
 
@@ -98,7 +101,7 @@ def test_killed_between_any_two_moves_all_files_are_of_one_run() -> None:
         save_vectors(1)
         status = subprocess.run([sys.executable, "-c", KILLED_AT_CALL, str(at)], cwd=ROOT, check=False).returncode
         assert status == (-signal.SIGKILL if at < 3 else 0)
-        values = [float(catalogue.load_array(artefact)[0, 0]) for artefact in VECTORS]
+        values = [float(artefact.load()[0, 0]) for artefact in VECTORS]
         assert values[0] == values[1]
         outcomes.append(values[0])
     assert outcomes == [1, 2, 2, 2]
@@ -114,7 +117,7 @@ def test_a_real_stage_killed_at_any_time_leaves_whole_artefacts(stage: str, tmp_
     module = __import__(stage, fromlist=["WRITES"])
 
     def artefacts() -> list[bytes]:
-        catalogue.complete_interrupted_commits()
+        complete_interrupted_commits()
         return [artefact.file.read_bytes() for artefact in module.WRITES]
 
     def prepare(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Establishes that bootstrapped figures equal scikit-learn's weighted ones, and what the calibration error counts."""
+"""Establishes that bootstrapped metrics equal scikit-learn's weighted ones, and what the calibration error counts."""
 
 import numpy as np
 import pytest
@@ -29,10 +29,10 @@ def test_each_draw_is_a_weighted_auc(ties: bool) -> None:
     assert low < auc(labels, scores) < high and 0.01 < high - low < 0.06
 
 
-def test_means_leave_out_users_without_a_figure() -> None:
+def test_means_leave_out_users_without_a_value() -> None:
     users = np.arange(50)
-    figures = np.where(users < 10, np.nan, 1.0)
-    assert np.allclose(Bootstrap(users, 0).means(figures), 1.0)
+    values = np.where(users < 10, np.nan, 1.0)
+    assert np.allclose(Bootstrap(users, 0).means(values), 1.0)
     low, high = interval(Bootstrap(users, 0).means(np.where(users % 2 == 0, 0.0, 1.0)))
     assert 0.3 < low < 0.5 < high < 0.7
 
@@ -43,7 +43,7 @@ def test_rows_of_one_user_are_no_independent_evidence() -> None:
     users = np.repeat(np.arange(100), 30)
     scores = np.repeat(np.random.default_rng(1).normal(size=100), 30)
     labels = (np.random.default_rng(2).random(3000) < expit(scores)).astype(np.uint8)
-    widths = [np.diff(interval(Bootstrap(of, 0).aucs(labels, scores)))[0] for of in (users, np.arange(3000))]
+    widths = [np.diff(interval(Bootstrap(unit, 0).aucs(labels, scores)))[0] for unit in (users, np.arange(3000))]
     assert widths[0] > 1.2 * widths[1]
 
 

@@ -5,18 +5,16 @@ from hypothesis import HealthCheck, settings
 
 from data_exchange_center.settings import Settings
 from online.main.app import create_app
-from online.recommender import Callers
-from tests.online.test_recommender import DATA, Services
+from tests.online.stand_ins import Services, engine_on
 
-services = Services()
-app = create_app(Settings(), Callers(services, services, services, services), lambda: DATA, lambda: None)
+app = create_app(Settings(), engine_on(Services()))
 schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
 
 
 @schema.parametrize()
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_contract_is_kept(case: schemathesis.Case) -> None:
-    """Status, content type and every answer's schema; bad requests refused, good ones taken; no 5xx."""
+    """Status, content type and every response's schema; bad requests refused, good ones taken; no 5xx."""
     case.call_and_validate()
 
 

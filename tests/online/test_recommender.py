@@ -2,133 +2,50 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from data_exchange_center.features import SPARSE_COLUMNS, Entity, entity_columns
-from data_exchange_center.scoring import TERM_BOOST, VECTOR_BOOST
-from online.callers.types import Candidates, Impression, LiveUser, ServedModel, ServiceUnavailable, UserRecall
-from online.recommender import FAILURES, RETRY_SECONDS, Callers, Recommender
-from online.serving_data import ServingData, Title
+from data_exchange_center.elasticsearch_scores import TERM_BONUS
+from online.breakers import FAILURES, RETRY_SECONDS
+from online.callers.types import ServedModel, ServiceUnavailable
+from online.engine import Engine
+from tests.online.stand_ins import DATA, Services, backends_of, engine_on
 
-DATA = ServingData(
-    dataset="five items",
-    feature_hash="h",
-    sizes=dict.fromkeys(SPARSE_COLUMNS, 2),
-    users=(1,),
-    titles={item: Title(f"Item {item}", ("Drama",)) for item in range(1, 6)},
-    popular=((5, 1.0), (4, 0.8), (3, 0.6), (2, 0.4), (1, 0.2)),
-)
-USER = UserRecall(("Drama",), (1.0,), (5, 3))
-CANDIDATES = Candidates(
-    itemids=np.array([1, 2, 4]),
-    es_scores=np.array([0.1 + 0.9 * 3.0, 0.9 * 2.0, 0.1]),  # inner products 2, 1, and the least of them: 1
-    by_term=np.array([True, False, True]),
-    by_vector=np.array([True, True, False]),
-)
-
-
-class Services:
-    """Answers like the four services; `down` names those that do not."""
-
-    def __init__(self, down: tuple[str, ...] = (), logits: Sequence[float] = (0.0, 4.0, 0.0)) -> None:
-        self.down, self.logits = down, logits
-        self.model = ServedModel("7", (), "h", "", 0.5)
-        self.users = {1: USER}
-        self.live: dict[int, LiveUser] = {}
-        self.calls: list[str] = []
-        self.in_feast: dict[int, Mapping[str, int]] = {}
-        self.waiting: set[int] = set()
-
-    def _call(self, name: str) -> None:
-        self.calls.append(name)
-        if name in self.down:
-            raise ServiceUnavailable(name, "down")
-
-    def ping(self) -> None:
-        """Which service is asked cannot be told apart here; see the end-to-end test."""
-
-    def recent(self, userids: Sequence[int]) -> list[tuple[Impression, ...]]:
-        self._call("redis")
-        return [self.live[userid].recent if userid in self.live else () for userid in userids]
-
-    def update(self, userid: int, change: Callable[[LiveUser], LiveUser]) -> LiveUser:
-        self._call("redis")
-        before = self.live.get(userid, LiveUser((), (), (), ()))
-        after = self.live[userid] = change(before)
-        if after is not before:
-            self.users[userid] = UserRecall(after.terms, (), after.seen)
-            self.waiting.add(userid)
-        return after
-
-    def pushed(self, userid: int) -> None:
-        self.waiting.discard(userid)
-
-    def unpushed(self) -> list[int]:
-        self._call("redis")
-        return sorted(self.waiting)
-
-    def push_user(self, userid: int, values: Mapping[str, int], moment_ns: int) -> None:
-        self._call("feast")
-        self.in_feast[userid] = values
-
-    def user(self, userid: int) -> UserRecall | None:
-        self._call("redis")
-        return self.users.get(userid)
-
-    def recall(self, user: UserRecall, items: int) -> Candidates:
-        self._call("elasticsearch")
-        return CANDIDATES
-
-    def features(self, entity: Entity, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        self._call("feast")
-        return np.ones((len(ids), len(entity_columns(entity))), np.int64), np.ones(len(ids), bool)
-
-    all_features = features
-
-    def ask(self, entity: Entity, ids: Sequence[int]) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
-        return lambda: self.features(entity, ids)
-
-    def score(self, sparse: np.ndarray, dense: np.ndarray) -> tuple[np.ndarray, ServedModel]:
-        self._call("triton")
-        assert sparse.shape == (3, 23) and dense.shape == (3, 36)
-        self.saw_features = bool(sparse.any())
-        return np.array(self.logits, np.float32), self.model
-
-
-BONUS = TERM_BOOST / VECTOR_BOOST  # of what the terms query found
-Make = Callable[[Services], Recommender]
+Make = Callable[[Services], Engine]
 
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    made = []
+    made: list[Engine] = []
 
-    def build(services: Services) -> Recommender:
-        made.append(Recommender(Callers(services, services, services, services), lambda: DATA, 60.0, 2))
+    def build(services: Services) -> Engine:
+        made.append(engine_on(services))
         return made[-1]
 
     yield build
-    for recommender in made:
-        recommender.close()
+    for engine in made:
+        engine.close()
 
 
-def ids(recommender: Recommender, userid: int = 1, size: int = 50) -> list[int]:
-    return [item.itemid for item in recommender.recommend(userid, size).items]
+def ids(engine: Engine, userid: int = 1, size: int = 50) -> list[int]:
+    return [item.itemid for item in engine.recommend(userid, size).items]
 
 
 def test_the_order_is_that_of_the_final_score(make: Make) -> None:
     services = Services()
-    answer = make(services).recommend(1, 50)
-    assert [(i.itemid, i.score, i.recall_score, i.logit) for i in answer.items] == [
+    found = make(services).recommend(1, 50)
+    assert [(i.itemid, i.score, i.recall_score, i.logit) for i in found.items] == [
         (2, pytest.approx(3.0), pytest.approx(1.0), 4.0),
-        (1, pytest.approx(2 + BONUS), pytest.approx(2 + BONUS), 0.0),
-        (4, pytest.approx(1 + BONUS), pytest.approx(1 + BONUS), 0.0),
+        (1, pytest.approx(2 + TERM_BONUS), pytest.approx(2 + TERM_BONUS), 0.0),
+        (4, pytest.approx(1 + TERM_BONUS), pytest.approx(1 + TERM_BONUS), 0.0),
     ]
-    assert [i.recalled_by for i in answer.items] == [("vector",), ("term", "vector"), ("term",)]
-    assert answer.model_version == "7" and services.saw_features and not answer.degraded and not answer.fallback
+    assert [i.recalled_by for i in found.items] == [("vector",), ("term", "vector"), ("term",)]
+    assert found.model_version == "7" and services.saw_features and not found.degraded and not found.fallback
+    assert list(found.stages) == ["redis", "elasticsearch", "feast", "triton"]
 
 
 def test_ties_are_broken_by_item_and_size_cuts(make: Make) -> None:
@@ -137,9 +54,9 @@ def test_ties_are_broken_by_item_and_size_cuts(make: Make) -> None:
 
 
 def test_an_unknown_user_gets_popular_items(make: Make) -> None:
-    answer = make(Services()).recommend(99, 3)
-    assert [i.itemid for i in answer.items] == [5, 4, 3]
-    assert answer.fallback == "cold_start" and not answer.degraded
+    found = make(Services()).recommend(99, 3)
+    assert [i.itemid for i in found.items] == [5, 4, 3]
+    assert found.fallback == "cold_start" and not found.degraded
 
 
 @pytest.mark.parametrize(
@@ -153,41 +70,81 @@ def test_an_unknown_user_gets_popular_items(make: Make) -> None:
 )
 def test_a_service_that_is_down_is_left_out(make: Make, down: str, expected: list[int]) -> None:
     services = Services((down,))
-    recommender = make(services)
-    answer = recommender.recommend(1, 50)
-    assert [i.itemid for i in answer.items] == expected and set(answer.degraded) == {down}
+    engine = make(services)
+    found = engine.recommend(1, 50)
+    assert [i.itemid for i in found.items] == expected and found.degraded == [down] and not found.fallback
     services.down = ()
-    recommender.refresh()
-    assert not recommender.recommend(1, 50).degraded  # and used again when it returns
+    engine.freshness.refresh()
+    assert not engine.recommend(1, 50).degraded  # and used again when it returns
 
 
-def test_all_services_down_still_answers(make: Make) -> None:
+def test_all_services_down_still_gets_a_list(make: Make) -> None:
     assert ids(make(Services(("redis", "elasticsearch", "feast", "triton")))) == [5, 4, 3, 2, 1]
 
 
 def test_a_dead_service_is_left_alone_and_tried_again(make: Make) -> None:
     services = Services(("elasticsearch",))
-    recommender = make(services)
+    engine = make(services)
     services.calls.clear()
     for _ in range(50):
-        assert recommender.recommend(1, 5).degraded == ["elasticsearch"]
+        assert engine.recommend(1, 5).degraded == ["elasticsearch"]
     assert services.calls.count("elasticsearch") == FAILURES  # 47 requests did not ask it
-    assert recommender.breaker_states()["elasticsearch"] == "open"
+    assert engine.breakers.states()["elasticsearch"] == "open"
     services.down = ()
     time.sleep(RETRY_SECONDS)
-    assert not recommender.recommend(1, 5).degraded and recommender.breaker_states()["elasticsearch"] == "closed"
+    assert not engine.recommend(1, 5).degraded and engine.breakers.states()["elasticsearch"] == "closed"
+
+
+@pytest.mark.parametrize("sends", [True, False])
+def test_a_feature_store_that_fails_is_left_alone_whichever_half_fails(make: Make, sends: bool) -> None:
+    """That a request could be sent is no success: it would set the breaker back each time."""
+    services = Services()
+    engine = make(services)
+    tried = []
+
+    def request_features(*_: object) -> Callable[[], Any]:
+        tried.append(1)
+        if not sends:
+            raise ServiceUnavailable("feast", "cannot be reached")
+        return lambda: services.features("user", [1])
+
+    services.request_features = request_features  # type: ignore[method-assign]
+    services.down = ("feast",)
+    for _ in range(50):
+        assert engine.recommend(1, 5).degraded == ["feast"]
+    assert len(tried) == FAILURES and engine.breakers.states()["feast"] == "open"
+    services.down, sends = (), True
+    time.sleep(RETRY_SECONDS)
+    assert not engine.recommend(1, 5).degraded and engine.breakers.states()["feast"] == "closed"
+
+
+def test_a_fault_in_the_search_is_not_counted_against_the_feature_store(make: Make) -> None:
+    services = Services()
+    engine = make(services)
+    recall = services.recall
+
+    def faulty(*_: object) -> Any:
+        raise RuntimeError("a fault that nobody foresaw")
+
+    services.recall = faulty  # type: ignore[method-assign]
+    for _ in range(FAILURES):
+        with pytest.raises(RuntimeError):
+            engine.recommend(1, 5)
+    assert engine.breakers.states()["feast"] == "closed" and engine.breakers.states()["elasticsearch"] == "open"
+    services.recall = recall  # type: ignore[method-assign]
+    assert engine.recommend(1, 5).degraded == ["elasticsearch"]
 
 
 def test_calls_to_one_service_are_not_queued_behind_each_other(make: Make) -> None:
     """A breaker that held its lock during the call would serve one thread at a time."""
     services, meeting = Services(), threading.Barrier(3, timeout=5)
-    recommender = make(services)
+    engine = make(services)
 
     def user(userid: int) -> None:
         meeting.wait()
 
     services.user = user  # type: ignore[method-assign]
-    threads = [threading.Thread(target=recommender.recommend, args=(1, 5)) for _ in range(3)]
+    threads = [threading.Thread(target=engine.recommend, args=(1, 5)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -198,59 +155,73 @@ def test_calls_to_one_service_are_not_queued_behind_each_other(make: Make) -> No
 def test_a_model_of_other_features_is_not_used(make: Make) -> None:
     services = Services()
     services.model = ServedModel("8", (), "another hash", "", 0.5)
-    answer = make(services).recommend(1, 50)
-    assert answer.degraded == ["triton"] and answer.model_version is None
-    assert [i.itemid for i in answer.items] == [1, 4, 2] and answer.items[0].logit is None
+    engine = make(services)
+    found = engine.recommend(1, 50)
+    assert found.degraded == ["triton"] and found.model_version is None
+    assert [i.itemid for i in found.items] == [1, 4, 2] and found.items[0].logit is None
+    for _ in range(FAILURES):
+        engine.recommend(1, 50)
+    assert engine.breakers.states()["triton"] == "closed"  # the service itself works
 
 
 def test_features_out_of_their_vocabulary_are_not_used(make: Make) -> None:
     """They would be another's row of the embedding table, or none at all."""
     services = Services()
-    recommender = make(services)
+    engine = make(services)
     services.features = lambda entity, ids: (np.full((1, 40), 2), np.ones(1, bool))  # type: ignore[method-assign]
-    answer = recommender.recommend(1, 5)
-    assert answer.degraded == ["feast"] and answer.user_features is not None and not answer.user_features.any()
+    found = engine.recommend(1, 5)
+    assert found.degraded == ["feast"] and found.user_features is not None and not found.user_features.any()
+
+
+def test_a_new_users_history_is_used_although_their_profile_is_unknown(make: Make) -> None:
+    services = Services()
+    engine = make(services)
+    features = np.r_[np.zeros(4, np.int64), np.ones(36, np.int64)][None]
+    services.features = lambda entity, ids: (features, np.zeros(1, bool))  # type: ignore[method-assign]
+    found = engine.recommend(1, 5)
+    assert found.user_features is not None and found.user_features.tolist() == features[0].tolist()
+    assert not found.degraded
+
+
+def changing_engine(services: Services, state: list[str], second: Any, refresh_seconds: float) -> Engine:
+    """On DATA while `state` is ["one"], then on `second`."""
+    data = {"one": DATA, "two": second}
+    return Engine(backends_of(services), lambda: data[state[0]], lambda: state[0], refresh_seconds, 2)
 
 
 def test_artefacts_that_change_are_read_again() -> None:
-    services, state = Services(), ["one"]
-    data = {"one": DATA, "two": ServingData("other", "h", DATA.sizes, (1,), DATA.titles, DATA.popular)}
-    recommender = Recommender(
-        Callers(services, services, services, services), lambda: data[state[0]], 0.01, 2, lambda: state[0]
-    )
+    state = ["one"]
+    engine = changing_engine(Services(), state, replace(DATA, dataset="other"), 0.01)
     state[0] = "two"
     deadline = time.monotonic() + 5
-    while recommender.data.dataset != "other" and time.monotonic() < deadline:
+    while engine.snapshot.data.dataset != "other" and time.monotonic() < deadline:
         time.sleep(0.01)
-    recommender.close()
-    assert recommender.data.dataset == "other"
+    engine.close()
+    assert engine.snapshot.data.dataset == "other"
 
 
-def test_events_count_once_and_reach_both_stores(make: Make) -> None:
-    services = Services()
-    recommender = make(services)
-    events = [Impression(item, 5.0, 10) for item in (1, 2, 3)]
-    assert recommender.record(42, events) == (3, True)
-    assert recommender.record(42, events) == (0, True)
-    assert services.live[42].terms == ("Drama",) and services.live[42].seen == (1, 2, 3)
-    assert services.in_feast[42]["clk_drama"] == services.in_feast[42]["imp_drama"] == 3 and not services.waiting
-    assert recommender.recommend(42, 5).fallback is None  # it has liked genres now
+@pytest.mark.parametrize(("size", "degraded"), [(1, []), (2, ["feast"])])
+def test_a_request_goes_by_one_snapshot_although_another_comes_meanwhile(size: int, degraded: list[str]) -> None:
+    """The features are checked against the vocabulary of the data that the request began with.
 
+    Index 1 is valid in a vocabulary of two and not in one of one; the two change places during the request.
+    """
+    sizes = {1: dict.fromkeys(DATA.vocabulary_sizes, 2), 2: dict.fromkeys(DATA.vocabulary_sizes, 1)}
+    first = replace(DATA, vocabulary_sizes=sizes[size])
+    second = replace(DATA, dataset="other", feature_hash="other", popular=(), vocabulary_sizes=sizes[3 - size])
+    services, data = Services(), {"one": first, "two": second}
+    state = ["one"]
+    engine = Engine(backends_of(services), lambda: data[state[0]], lambda: state[0], 60.0, 2)
+    features = services.features
 
-def test_events_that_feast_missed_follow(make: Make) -> None:
-    services = Services(("feast",))
-    recommender = make(services)
-    assert recommender.record(42, [Impression(1, 2.0, 10)]) == (1, False)
-    assert services.waiting == {42} and 42 not in services.in_feast
-    services.down = ()
-    time.sleep(RETRY_SECONDS)
-    recommender.refresh()
-    assert services.in_feast[42]["imp_drama"] == 1 and services.in_feast[42]["clk_drama"] == 0 and not services.waiting
+    def reloaded_meanwhile(*arguments: Any) -> Any:
+        services.features = features  # type: ignore[method-assign]
+        state[0] = "two"
+        engine.freshness.refresh()
+        return features(*arguments)
 
-
-def test_without_redis_no_event_is_half_recorded(make: Make) -> None:
-    services = Services(("redis",))
-    recommender = make(services)
-    with pytest.raises(ServiceUnavailable, match="redis"):
-        recommender.record(42, [Impression(1, 2.0, 10)])
-    assert not services.live and not services.in_feast
+    services.features = reloaded_meanwhile  # type: ignore[method-assign]
+    found = engine.recommend(1, 50)
+    engine.close()
+    assert engine.snapshot.data is second and found.snapshot.data is first
+    assert found.degraded == degraded and found.model_version == "7"  # the model's hash is the first data's, too

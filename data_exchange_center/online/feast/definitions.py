@@ -11,33 +11,37 @@ from pathlib import Path
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
 from feast.types import Int64
 
-from data_exchange_center.columns import EVENT_TIMESTAMP
-from data_exchange_center.features import JOIN_KEYS, entity_columns
-from data_exchange_center.serving_names import FEAST_SERVICES, FEAST_USER_PUSH, FEAST_VIEWS
+from data_exchange_center.columns import Column
+from data_exchange_center.features import JOIN_KEYS
+from data_exchange_center.serving_names import FEAST_HISTORY_PUSH, FEAST_SERVICES, FEAST_VIEWS, USER_HISTORY
 
 DATA = Path(os.environ["FEAST_DATA"])
 
 entities = {name: Entity(name=name, join_keys=[key], value_type=ValueType.INT64) for name, key in JOIN_KEYS.items()}
 files = {
-    name: FileSource(name=f"{name}_file", path=str(DATA / f"{name}.parquet"), timestamp_field=EVENT_TIMESTAMP)
-    for name in entities
-}
-# Live events push users' features; items change with a load alone.
-sources = {"user": PushSource(name=FEAST_USER_PUSH, batch_source=files["user"]), "item": files["item"]}
-views = {
-    name: FeatureView(
-        name=FEAST_VIEWS[name],
-        entities=[entity],
-        ttl=timedelta(0),  # never too old: the loader replaces the values
-        schema=[Field(name=JOIN_KEYS[name], dtype=Int64)]
-        + [Field(name=column, dtype=Int64) for column in entity_columns(name)],
-        source=sources[name],
+    view.name: FileSource(
+        name=f"{view.name}_file", path=str(DATA / f"{view.name}.parquet"), timestamp_field=Column.EVENT_TIMESTAMP
     )
-    for name, entity in entities.items()
+    for view in FEAST_VIEWS
 }
-services = {name: FeatureService(name=FEAST_SERVICES[name], features=[view]) for name, view in views.items()}
+# Live events push the users' history; everything else changes with a load alone.
+sources = {**files, USER_HISTORY.name: PushSource(name=FEAST_HISTORY_PUSH, batch_source=files[USER_HISTORY.name])}
+views = {
+    view.name: FeatureView(
+        name=view.name,
+        entities=[entities[view.entity]],
+        ttl=timedelta(0),  # values never expire: the loader replaces them
+        schema=[Field(name=name, dtype=Int64) for name in (JOIN_KEYS[view.entity], *view.columns)],
+        source=sources[view.name],
+    )
+    for view in FEAST_VIEWS
+}
+services = {
+    entity: FeatureService(name=name, features=[views[view.name] for view in FEAST_VIEWS if view.entity == entity])
+    for entity, name in FEAST_SERVICES.items()
+}
 
 # `feast apply` collects the objects that are names of the module.
 user, item = entities["user"], entities["item"]
-user_features, item_features = views["user"], views["item"]
+user_profile, user_history, item_features = views.values()
 ml_user, ml_item = services["user"], services["item"]

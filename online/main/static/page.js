@@ -1,10 +1,10 @@
-// The page's only script: asks the same addresses that anyone may ask, and shows what they say.
+// The page's only script: it requests the same addresses that anyone may request, and shows what they respond.
 "use strict";
 
 const at = (id) => document.getElementById(id);
 const NOBODY = "0"; // ids start at 1, so nobody is a user that no store knows
 let shown = new Set(); // the items of the list on the page
-let asked = 0; // a slow answer to an earlier question must not replace a later one's
+let latest = 0; // number of the latest request: a slow response to an earlier one must not replace its list
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -13,10 +13,10 @@ function element(name, text, className) {
   return made;
 }
 
-async function ask(path, options) {
-  const answer = await fetch(path, options);
-  const content = await answer.json();
-  if (!answer.ok) throw new Error(`${content.error.field}: ${content.error.rule}`);
+async function request(path, options) {
+  const response = await fetch(path, options);
+  const content = await response.json();
+  if (!response.ok) throw new Error(`${content.error.field}: ${content.error.rule}`);
   return content;
 }
 
@@ -67,27 +67,27 @@ function showItems(userid, items, mark) {
   shown = new Set(items.map((item) => item.itemid));
 }
 
-async function show(userid, said, mark = false) {
-  const question = ++asked;
+async function show(userid, message, mark = false) {
+  const number = ++latest;
   try {
-    const [answer, history] = await Promise.all([
-      ask(`/recommend?userid=${encodeURIComponent(userid)}&explain=1`),
-      ask(`/history?userid=${encodeURIComponent(userid)}`).catch(() => ({ items: [] })),
+    const [response, history] = await Promise.all([
+      request(`/recommend?userid=${encodeURIComponent(userid)}&explain=1`),
+      request(`/history?userid=${encodeURIComponent(userid)}`).catch(() => ({ items: [] })),
     ]);
-    if (question !== asked) return;
+    if (number !== latest) return;
     at("userid").value = userid === NOBODY ? "" : userid;
-    showTiming(answer.explain.milliseconds);
+    showTiming(response.explain.milliseconds);
     showHistory(history.items);
-    showItems(userid, answer.items, mark);
-    const notes = [said || (userid === NOBODY ? "Nobody in particular" : `User ${userid}`)];
-    if (answer.fallback) notes.push("not known: popular items");
-    if (answer.degraded) notes.push(`without ${answer.degraded.join(", ")}`);
-    if (answer.explain.terms.length) notes.push(`likes ${answer.explain.terms.join(", ")}`);
-    if (answer.model_version) notes.push(`model version ${answer.model_version}`);
+    showItems(userid, response.items, mark);
+    const notes = [message || (userid === NOBODY ? "Nobody in particular" : `User ${userid}`)];
+    if (response.fallback) notes.push("not known: popular items");
+    if (response.degraded) notes.push(`without ${response.degraded.join(", ")}`);
+    if (response.explain.terms.length) notes.push(`likes ${response.explain.terms.join(", ")}`);
+    if (response.model_version) notes.push(`model version ${response.model_version}`);
     at("status").textContent = notes.join(" · ");
     history_state(userid);
   } catch (error) {
-    if (question === asked) at("status").textContent = `No list: ${error.message}`;
+    if (number === latest) at("status").textContent = `No list: ${error.message}`;
   }
 }
 
@@ -99,7 +99,7 @@ async function rate(userid, item, stars) {
   if (!stars) return;
   const event = { userid: Number(userid), itemid: item.itemid, rating: stars, ts: Math.floor(Date.now() / 1000) };
   try {
-    await ask("/events", {
+    await request("/events", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(event),
@@ -112,7 +112,7 @@ async function rate(userid, item, stars) {
 }
 
 async function start() {
-  const users = (await ask("/users").catch(() => ({ users: [] }))).users.map(String);
+  const users = (await request("/users").catch(() => ({ users: [] }))).users.map(String);
   at("users").replaceChildren(...users.map((userid) => new Option(userid, userid)));
   at("choose").addEventListener("submit", (event) => {
     event.preventDefault();

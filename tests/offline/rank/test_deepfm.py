@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from data_exchange_center.documents import DeepInputs
 from data_exchange_center.features import DENSE, SPARSE, vocabulary_sizes
-from offline.rank.deepfm import DeepFM, DeepInputs, deepfm_from
+from offline.rank.deepfm import DeepFM, deepfm_from
 
 SIZES = vocabulary_sizes({"userid": 40, "itemid": 30})
 
@@ -45,7 +46,7 @@ def slow_score(model: DeepFM, sparse: list[int], dense: np.ndarray) -> float:
         embeddings[feature.embedding_dim].append(row[:-1])
     for group in embeddings.values():
         score += sum(float(a @ b) for at, a in enumerate(group) for b in group[at + 1 :])
-    if model.settings["deep_inputs"] == "none":
+    if model.settings.deep_inputs == "none":
         return score
     hidden = (dense - model.mean.numpy()) / model.std.numpy()
     if model.deep_groups:

@@ -6,8 +6,10 @@ import torch
 
 from offline.fitting import Schedule
 from offline.recall.factorization_machine import FactorizationMachine, full_softmax_loss, sampled_softmax_loss
-from offline.recall.fm_training import Pairs, fit_rated, fit_retrieval, pair_logits, recall_at
+from offline.recall.fm_training import fit_rated, fit_retrieval, pair_logits
+from offline.recall.interactions import Interactions
 from offline.recall.s2_vector_recall import popularity_vectors
+from offline.retrieval_metrics import recall_at
 
 
 def a_model(users: int = 7, items: int = 9) -> FactorizationMachine:
@@ -23,7 +25,7 @@ def a_model(users: int = 7, items: int = 9) -> FactorizationMachine:
 def test_inner_products_equal_scores_up_to_a_constant_of_the_user() -> None:
     model = a_model()
     users, items = (grid.ravel() for grid in np.meshgrid(np.arange(1, 7), np.arange(1, 9), indexing="ij"))
-    scores = pair_logits(model, Pairs(users, items, np.zeros(len(users), np.uint8), 7, 9)).reshape(6, 8)
+    scores = pair_logits(model, Interactions(users, items, np.zeros(len(users), np.uint8), 7, 9)).reshape(6, 8)
     user_vectors, item_vectors = model.vectors()
     rest = scores - (user_vectors @ item_vectors.T)[1:, 1:]
     np.testing.assert_allclose(rest, np.repeat(rest[:, :1], 8, axis=1), atol=1e-5)
@@ -60,23 +62,6 @@ def test_the_sampled_loss_estimates_the_full_one() -> None:
     assert abs(np.mean(naive) - full) > 0.1
 
 
-def test_recall_equals_a_slow_one() -> None:
-    rng = np.random.default_rng(0)
-    users, items = 6, 12
-    vectors = rng.normal(size=(users, 3)).astype(np.float32), rng.normal(size=(items, 3)).astype(np.float32)
-    seen = Pairs(np.array([1, 1, 2, 5]), np.array([3, 4, 3, 7]), np.zeros(4, np.uint8), users, items)
-    held_out = Pairs(
-        np.array([1, 1, 2, 4, 5]), np.array([5, 0, 8, 2, 9]), np.array([1, 1, 1, 0, 1], np.uint8), users, items
-    )
-    expected = []
-    for user, wanted in ((1, {5, 0}), (2, {8}), (5, {9})):  # item 0 is unknown: wanted, never found
-        left_out = {0, *seen.items[seen.users == user].tolist()}
-        order = sorted(set(range(items)) - left_out, key=lambda item: -float(vectors[0][user] @ vectors[1][item]))
-        expected.append([len(wanted & set(order[:k])) / len(wanted) for k in (2, 5)])
-    found = recall_at(*vectors, seen, held_out, (2, 5))
-    assert [found[2], found[5]] == pytest.approx(np.mean(expected, axis=0))
-
-
 @pytest.mark.parametrize("full_softmax_items", [20_000, 0])
 def test_retrieval_recalls_more_than_popularity(full_softmax_items: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two camps, each with its own items: popularity cannot tell them apart, both softmax losses must."""
@@ -85,7 +70,7 @@ def test_retrieval_recalls_more_than_popularity(full_softmax_items: int, monkeyp
     users, items = np.repeat(np.arange(1, 201), 20), []
     for user in range(1, 201):
         items.append(rng.choice(np.arange(1, 101) + 100 * (user % 2), 20, replace=False))
-    pairs = Pairs(users, np.concatenate(items), np.ones(len(users), np.uint8), 201, 201)
+    pairs = Interactions(users, np.concatenate(items), np.ones(len(users), np.uint8), 201, 201)
     last = np.arange(len(users)) % 20 >= 16
     train, valid = pairs.select(~last), pairs.select(last)
     model, best = fit_retrieval(
@@ -98,7 +83,7 @@ def test_retrieval_recalls_more_than_popularity(full_softmax_items: int, monkeyp
 @pytest.mark.parametrize("fit", [fit_rated, fit_retrieval])
 def test_ids_without_a_row_to_fit_are_unknown(fit) -> None:  # type: ignore[no-untyped-def]
     """Their factors are zeros: an id of the vocabulary that only later rows hold must not score by chance."""
-    pairs = Pairs(np.array([1, 1, 2]), np.array([1, 2, 2]), np.array([1, 0, 1], np.uint8), 4, 4)
+    pairs = Interactions(np.array([1, 1, 2]), np.array([1, 2, 2]), np.array([1, 0, 1], np.uint8), 4, 4)
     model, _ = fit(pairs, 0.01, Schedule(2), 0)
     assert not model.users.weight[3].any() and model.users.weight[1].any()
     if fit is fit_rated:  # in a softmax over the catalogue every item takes part

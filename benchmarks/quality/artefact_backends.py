@@ -1,0 +1,186 @@
+"""The four services' roles played by the artefacts alone, so that the recommender gives its lists without a server."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from data_exchange_center import catalogue
+from data_exchange_center.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+from data_exchange_center.artefact import Array, StateDict, Table
+from data_exchange_center.columns import Column
+from data_exchange_center.elasticsearch_scores import TERM_BONUS
+from data_exchange_center.features import JOIN_KEYS, Entity, entity_columns
+from data_exchange_center.tables import to_matrix
+from data_exchange_center.user_state import genre_flags
+from offline.rank.deepfm import DeepFM, deepfm_from
+from offline.recall.array_recall import recall_on_arrays, term_matches
+from offline_to_online.recall.user_recall import latest_impressions, users_to_load
+from online.callers.types import Candidates, Impression, LiveUser, ServedModel, UserRecall
+from online.roles import Features, ServingBackends
+
+
+class ArtefactRecallStore:
+    """The recall data of the artefacts, in place of Redis. There are no events."""
+
+    def __init__(self, vectors: Array) -> None:
+        """Reads terms, filters and these vectors."""
+        self.users = users_to_load(vectors)
+        self._recent = latest_impressions()
+
+    def user(self, userid: int) -> UserRecall | None:
+        """The user's recall data; None for an unknown user."""
+        return self.users.get(userid)
+
+    def recent(self, userids: Sequence[int]) -> list[tuple[Impression, ...]]:
+        """The impressions in each user's window, oldest first."""
+        return [self._recent.get(userid, ()) for userid in userids]
+
+    def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]]) -> dict[int, int]:
+        """Not implemented: artefacts are not changed by events."""
+        raise NotImplementedError
+
+    def pushed(self, userid: int) -> None:
+        """Does nothing, since nothing is pushed."""
+
+    def unpushed(self) -> list[int]:
+        """No user, since there are no events."""
+        return []
+
+    def ping(self) -> None:
+        """Returns, since the artefacts are always there."""
+
+
+class ArtefactRecallIndex:
+    """Recall on arrays, in place of Elasticsearch: the same scores, selection and order of hits that tie."""
+
+    def __init__(self, vectors: Array) -> None:
+        """Reads the items' genres and these vectors."""
+        items, popular = catalogue.ITEMS.load(), catalogue.POPULAR_ITEMS.load()
+        self.ids: Int64Array = items[Column.ITEMID].to_numpy()  # [items], ascending
+        self.vectors: Float32Array = vectors.load()[items[Column.ITEM_INDEX].to_numpy()]  # [items, dim]
+        self._flags = genre_flags(items[Column.GENRES].to_pylist())  # [items, genres]
+        self._popularity_rank = np.empty(len(self.ids), np.int64)
+        by_popularity = np.searchsorted(self.ids, popular[Column.ITEMID].to_numpy())
+        self._popularity_rank[by_popularity] = np.arange(len(by_popularity))
+
+    def unseen(self, user: UserRecall) -> BoolArray:
+        """[items] whether the user has not seen it."""
+        unseen = np.ones(len(self.ids), bool)
+        unseen[np.searchsorted(self.ids, user.seen)] = False
+        return unseen
+
+    def recall_scores(self, user: UserRecall) -> Float64Array:
+        """[items] the recall score that each item would have if every query that can find it did."""
+        products = (self.vectors @ np.array(user.vector, np.float32)).astype(np.float64)
+        return products + TERM_BONUS * term_matches(self._liked(user), self._flags)[0]
+
+    def recall(self, user: UserRecall, items: int) -> Candidates:
+        """At most RECALL_SIZE candidates, best first; see ElasticsearchCaller."""
+        vector = np.array(user.vector, np.float32) if user.vector else np.zeros(self.vectors.shape[1], np.float32)
+        batch = recall_on_arrays(
+            vector[None],
+            self.vectors,
+            self._liked(user),
+            self._flags,
+            ~self.unseen(user)[None],
+            self._popularity_rank,
+        )
+        there = batch.present[0]
+        places, scores, by_term, by_vector = (
+            column[0][there] for column in (batch.items, batch.scores, batch.by_term, batch.by_vector)
+        )
+        return Candidates(self.ids[places], scores, by_term, by_vector)
+
+    def ping(self) -> None:
+        """Returns, since the artefacts are always there."""
+
+    @staticmethod
+    def _liked(user: UserRecall) -> BoolArray:
+        """[1, genres] the user's terms."""
+        return genre_flags([user.terms]).astype(bool)
+
+
+class ArtefactFeatureStore:
+    """The serving rows of the artefacts, in place of Feast."""
+
+    def __init__(self) -> None:
+        """Reads the features of both entities."""
+        sources: dict[Entity, Table] = {"user": catalogue.USER_FEATURES, "item": catalogue.ITEM_FEATURES}
+        tables = {entity: artefact.load() for entity, artefact in sources.items()}
+        self._ids: dict[Entity, Int64Array] = {
+            entity: table[JOIN_KEYS[entity]].to_numpy() for entity, table in tables.items()
+        }
+        self._values: dict[Entity, Int64Array] = {
+            entity: to_matrix(table, entity_columns(entity), np.int64) for entity, table in tables.items()
+        }
+
+    def features(self, entity: Entity, ids: Sequence[int]) -> Features:
+        """Values [n, columns], zeros where unknown, and whether each is known [n]."""
+        at = np.minimum(np.searchsorted(self._ids[entity], ids), len(self._ids[entity]) - 1)
+        known = self._ids[entity][at] == np.array(ids)
+        return self._values[entity][at] * known[:, None], known
+
+    all_features = features
+
+    def request_features(self, entity: Entity, ids: Sequence[int]) -> Callable[[], Features]:
+        """As `features`, read when what is returned is called."""
+        return lambda: self.features(entity, ids)
+
+    def push_history(self, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:
+        """Not implemented: artefacts are not changed by events."""
+        raise NotImplementedError
+
+    def ping(self) -> None:
+        """Returns, since the artefacts are always there."""
+
+
+class ArtefactRankingModel:
+    """DeepFM in PyTorch, in place of Triton."""
+
+    def __init__(self, weights: StateDict) -> None:
+        """Reads these weights, and the blend's."""
+        document = catalogue.DEEPFM_META.load()
+        self.model: DeepFM = deepfm_from(document.settings, weights.load())
+        self.served = ServedModel(
+            version="artefacts",
+            columns=document.columns,
+            feature_hash=document.feature_hash,
+            state_digest="",
+            blend_weight=catalogue.BLEND.load().weight,
+        )
+
+    @torch.no_grad()
+    def score(self, sparse: Int64Array, dense: Float32Array) -> tuple[Float32Array, ServedModel]:
+        """Logits [n] and the model that made them."""
+        logits: Float32Array = self.model(torch.from_numpy(sparse), torch.from_numpy(dense)).squeeze(1).numpy()
+        return logits, self.served
+
+    def ping(self) -> None:
+        """Returns, since the artefacts are always there."""
+
+
+@dataclass(frozen=True)
+class ArtefactBackends(ServingBackends):
+    """All four roles; read once, they serve everything that is compared."""
+
+    recall_store: ArtefactRecallStore
+    recall_index: ArtefactRecallIndex
+    feature_store: ArtefactFeatureStore
+    ranking_model: ArtefactRankingModel
+
+    @classmethod
+    def load(cls, refitted: bool = True) -> "ArtefactBackends":
+        """With what is served, or (`refitted` False) with what was fitted to the training rows alone."""
+        users, items, weights = (
+            (catalogue.USER_VECTORS, catalogue.ITEM_VECTORS, catalogue.DEEPFM_MODEL)
+            if refitted
+            else (catalogue.MEASURED_USER_VECTORS, catalogue.MEASURED_ITEM_VECTORS, catalogue.MEASURED_DEEPFM_MODEL)
+        )
+        return cls(
+            ArtefactRecallStore(users),
+            ArtefactRecallIndex(items),
+            ArtefactFeatureStore(),
+            ArtefactRankingModel(weights),
+        )

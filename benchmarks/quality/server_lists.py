@@ -1,0 +1,74 @@
+"""The lists of the running server, and whether they are those of the recommender on the artefacts."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality.replay import ReplayError, check_served, replay
+from data_exchange_center.limits import RECALL_SIZE
+from data_exchange_center.settings import Settings
+from online.callers.redis_caller import RedisCaller
+from online.callers.types import ScoredItem
+
+TIE = 1e-4  # items whose scores are closer may stand in either order: Elasticsearch's and Triton's are float32
+TIMEOUT = 30.0  # seconds
+
+
+def same_order(served: Sequence[tuple[int, float]], expected: Sequence[ScoredItem]) -> bool:
+    """Whether two lists are the same, but for items whose scores tie.
+
+    Args:
+        served: (itemid, score), best first.
+        expected: the list of the recommender on the artefacts.
+    """
+    if len(served) != len(expected):
+        return False
+    scores = {item.itemid: item.score for item in expected}
+    return all(
+        abs(score - own.score) < TIE and abs(scores.get(itemid, np.inf) - own.score) < TIE
+        for (itemid, score), own in zip(served, expected, strict=True)
+    )
+
+
+def _scored_items(response: Mapping[str, Any]) -> list[ScoredItem]:
+    return [
+        ScoredItem(i["itemid"], i["score"], i["recall_score"], i["logit"], tuple(i["recalled_by"]))
+        for i in response["items"]
+    ]
+
+
+def compare_with_server(
+    settings: Settings, users: Sequence[int], expected: Mapping[int, Sequence[ScoredItem]]
+) -> tuple[dict[int, list[ScoredItem]], dict[str, Any]]:
+    """The server's lists, and how many of them are those of the recommender on the artefacts.
+
+    Users with live events are left out of the comparison: the artefacts do not know their events.
+
+    Raises:
+        ReplayError: the server does not respond, or responds with another list than the artefacts give.
+    """
+    check_served(settings)
+    events = RedisCaller(settings, TIMEOUT).events()
+    responses = replay(settings, users, RECALL_SIZE)
+    lists = {user: _scored_items(responses[user]) for user in users}
+    compared = [user for user in users if user not in events]
+    differing = [u for u in compared if not same_order([(i.itemid, i.score) for i in lists[u]], expected[u])]
+    if differing:
+        raise ReplayError(
+            f"{len(differing):,} of {len(compared):,} lists of the server are not those of the artefacts, first user "
+            f"{differing[0]}'s: `make load`, then `make check`."
+        )
+    identical = sum([i.itemid for i in lists[u]] == [i.itemid for i in expected[u]] for u in compared)
+    milliseconds = defaultdict[str, list[float]](list)
+    for response in responses.values():
+        for stage, taken in response["explain"]["milliseconds"].items():
+            milliseconds[stage].append(taken)
+    return lists, {
+        "users_compared": len(compared),
+        "identical": identical,
+        "the_same_but_for_ties": len(compared) - identical,
+        "left_out_for_their_events": len(users) - len(compared),
+        "stage_p50_ms": {stage: round(float(np.median(taken)), 2) for stage, taken in milliseconds.items()},
+    }

@@ -1,0 +1,81 @@
+"""The evaluation's report as Markdown tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.report import Report, measured_on, table
+
+COLUMNS = (
+    ("recall@10", "recall@50", "ndcg@10", "ndcg@50"),
+    ("hit_rate@10", "hit_rate@50", "mrr@10", "mrr@50"),
+    ("coverage@50", "diversity@50", "novelty@50"),
+)
+
+
+def with_interval(metric: Any) -> str:
+    """A metric, with its interval where it has one."""
+    if not isinstance(metric, Mapping):
+        return f"{metric:.3f}"
+    low, high = metric["interval"]
+    return f"{metric['value']:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _introduction(report: Report) -> list[str]:
+    rows, compared = report["rows"], report["server_and_artefacts"]
+    sentences = [
+        f"{measured_on(report)} Through {report['through']}: {rows['users']:,} users with {rows['positives']:,} "
+        f"positives among their last {rows['online']:,} rows. Intervals: 95 %, by bootstrap over users."
+    ]
+    if compared:
+        sentences.append(
+            "The lists of the server and of the same recommender on the artefacts alone: of "
+            f"{compared['users_compared']:,} users {compared['identical']:,} identical, "
+            f"{compared['the_same_but_for_ties']:,} the same but for items whose scores tie, 0 different; "
+            f"{compared['left_out_for_their_events']:,} users left out for their live events."
+        )
+    return sentences
+
+
+def _systems(report: Report) -> list[str]:
+    systems = report["systems"]
+    return [
+        table([[name, *(with_interval(systems[name][c]) for c in columns)] for name in systems], ["system", *columns])
+        for columns in COLUMNS
+    ]
+
+
+def _differences(report: Report) -> str:
+    lines: list[list[object]] = [
+        [what, metric, f"{d['value']:+.3f} ({d['interval'][0]:+.3f} to {d['interval'][1]:+.3f})", d["verdict"]]
+        for what, metrics in report["differences"].items()
+        for metric, d in metrics.items()
+    ]
+    return table(lines, ["difference", "metric", "value", "verdict"])
+
+
+def _groups(report: Report) -> str:
+    groups = [(by, name, group) for by, named in report["groups"].items() for name, group in named.items()]
+    # Every group holds the same metrics of the same systems.
+    columns = [(s, m) for s, metrics in groups[0][2].items() if s != "users" for m in metrics]
+    lines: list[list[object]] = [
+        [by, name, f"{group['users']:,}", *(with_interval(group[s][m]) for s, m in columns)]
+        for by, name, group in groups
+    ]
+    return table(lines, ["by", "group", "users", *(f"{m}, {s}" for s, m in columns)])
+
+
+def evaluation_tables(report: Report) -> str:
+    """The evaluation: systems, differences, groups, funnel, AUC, calibration."""
+    funnel: list[list[object]] = [[step, f"{share:.3f}"] for step, share in report["funnel"].items()]
+    aucs: list[list[object]] = [[name, with_interval(metric)] for name, metric in report["auc"].items()]
+    parts = [
+        "# Evaluation on the online rows",
+        *_introduction(report),
+        *_systems(report),
+        _differences(report),
+        _groups(report),
+        table(funnel, ["funnel", "share of positives"]),
+        table(aucs, ["AUC on all online rows", ""]),
+        f"Expected calibration error of the served logit on the online rows: {report['calibration']['error']:.4f}.",
+    ]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,107 @@
+"""How a stage's artefacts appear: all of them together, or none.
+
+They are written beside their places, the list of moves is recorded in one file, and only then are they moved. A stage
+killed before the record leaves the old files; one killed after it is completed by the next reader.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data_exchange_center.artefact import Artefact, ArtefactError, Artefacts, Content
+from data_exchange_center.settings import Settings
+
+_COMMITS = ".commits"
+
+
+class Writer:
+    """Collects a stage's outputs beside their places; see `writing`."""
+
+    def __init__(self, promised: Artefacts) -> None:
+        """Writes nothing yet; `promised` are the artefacts that must be written."""
+        self._promised = promised
+        self._suffix = f".{uuid.uuid4().hex}.tmp"
+        self._written: dict[Artefact[Any], Path] = {}
+
+    def save(self, artefact: Artefact[Content], content: Content) -> None:
+        """Writes one artefact beside its place, checked against its declaration.
+
+        Raises:
+            ArtefactError: it is not among the promised ones, or is not what the catalogue declares.
+        """
+        if artefact not in self._promised:
+            raise ArtefactError(f"{artefact.path} is not among the WRITES of this stage.")
+        place = artefact.file.with_name(artefact.file.name + self._suffix)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        self._written[artefact] = place
+        artefact.write(place, content)
+
+    def check_complete(self) -> None:
+        """Raises ArtefactError when something promised was not written."""
+        missing = [a.path for a in self._promised if a not in self._written]
+        if missing:
+            raise ArtefactError(f"The stage promised {missing} in its WRITES and did not write them.")
+
+    def commit(self) -> None:
+        """Moves all files into their places."""
+        root = Settings().artefacts
+        moves = [[str(p.relative_to(root)), a.path] for a, p in self._written.items()]
+        folder = root / _COMMITS
+        folder.mkdir(exist_ok=True)
+        record = folder / f"{self._suffix}.json"
+        draft = folder / f"{self._suffix}.draft"
+        draft.write_text(json.dumps(moves))
+        os.replace(draft, record)
+        complete_interrupted_commits()
+
+    def discard(self) -> None:
+        """Removes what was written beside the places."""
+        for place in self._written.values():
+            place.unlink(missing_ok=True)
+
+
+def complete_interrupted_commits() -> None:
+    """Carries out the recorded moves that a killed stage left; several processes may do so at once."""
+    root = Settings().artefacts
+    for record in sorted((root / _COMMITS).glob(".*.tmp.json")):
+        try:
+            moves = json.loads(record.read_text())
+        except FileNotFoundError:
+            continue  # another process has just completed it
+        for source, target in moves:
+            try:
+                os.replace(root / source, root / target)
+            except FileNotFoundError:
+                if not (root / target).exists():
+                    raise
+        record.unlink(missing_ok=True)
+
+
+def remove_leftovers(artefacts: Artefacts) -> None:
+    """Removes the half-written files that a killed run of the same stage left beside its artefacts."""
+    complete_interrupted_commits()
+    for artefact in artefacts:
+        for left in artefact.file.parent.glob(f"{artefact.file.name}.*.tmp"):
+            left.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(promised: Artefacts) -> Iterator[Writer]:
+    """Writes a stage's artefacts: all of `promised` appear together at the end of the block, or none.
+
+    Raises:
+        ArtefactError: something not promised was written, or something promised was not.
+    """
+    remove_leftovers(promised)
+    writer = Writer(promised)
+    try:
+        yield writer
+        writer.check_complete()
+    except BaseException:
+        writer.discard()
+        raise
+    writer.commit()

@@ -1,0 +1,88 @@
+"""Keeps the snapshot up to date in the background: the artefacts, and the items' features from the feature store."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from data_exchange_center.artefact import ArtefactError
+from online.breakers import RETRY_SECONDS, Breakers
+from online.callers.types import ServiceUnavailable
+from online.roles import FEAST, FeatureStore
+from online.serving_data import ServingData
+from online.snapshot import ItemFeatures, Snapshot
+from online.user_events import UserEvents
+
+logger = logging.getLogger(__name__)
+
+# How many items one request asks for, and the seconds until the next one: the first reading is quick, since lists are
+# degraded until it is done; a later one leaves the feature store to the users' requests most of the time.
+FIRST_READING, LATER_READING = (500, 0.0), (25, 0.02)
+
+
+class Freshness:
+    """Holds the present snapshot, and replaces it in a thread of its own."""
+
+    def __init__(
+        self,
+        feature_store: FeatureStore,
+        breakers: Breakers,
+        user_events: UserEvents,
+        load: Callable[[], ServingData],
+        changed: Callable[[], object],
+    ) -> None:
+        """Reads everything once.
+
+        Args:
+            feature_store: has the items' features.
+            breakers: that of the feature store is used.
+            user_events: whose pending pushes are made, too.
+            load: reads what comes from the artefacts.
+            changed: gives another value when `load` would.
+        """
+        self._feature_store, self._breakers, self._user_events = feature_store, breakers, user_events
+        self._load, self._changed = load, changed
+        self._state = changed()
+        self._snapshot = Snapshot(load())
+        self._closed = threading.Event()
+        self.refresh()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The present one."""
+        return self._snapshot
+
+    def refresh(self) -> None:
+        """Reads artefacts that changed and the items' features; what cannot be read stays as it was."""
+        data, item_features = self._snapshot.data, self._snapshot.item_features
+        pace = LATER_READING if self._snapshot.has_item_features else FIRST_READING
+        try:
+            state = self._changed()
+            if state != self._state:
+                data, self._state = self._load(), state
+            with self._breakers.use(FEAST):
+                item_features = ItemFeatures.read(self._feature_store, data.items, *pace)
+        except (ArtefactError, ServiceUnavailable) as error:
+            logger.warning("not refreshed: %s", error)
+        self._snapshot = Snapshot(data, item_features)
+        self._user_events.push_pending(data.items)
+
+    def start(self, seconds: float) -> None:
+        """Begins to refresh every so many seconds, and each second what a service was missing for."""
+        threading.Thread(target=self._keep, args=(seconds,), name="refresh", daemon=True).start()
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._closed.set()
+
+    def _keep(self, seconds: float) -> None:
+        due = time.monotonic() + seconds
+        while not self._closed.wait(min(RETRY_SECONDS, seconds)):
+            try:
+                if time.monotonic() >= due or not self._snapshot.has_item_features:
+                    self.refresh()
+                    due = time.monotonic() + seconds
+                elif self._user_events.is_behind:
+                    self._user_events.push_pending(self._snapshot.data.items)
+            except Exception:  # a thread that ends silently would leave the snapshot as it is for ever
+                logger.exception("refresh failed")

@@ -1,0 +1,24 @@
+"""The real services behind the four roles, with the time that a request has for each."""
+
+from data_exchange_center.settings import Settings
+from online.callers.es_caller import ElasticsearchCaller
+from online.callers.feast_caller import FeastCaller
+from online.callers.redis_caller import RedisCaller
+from online.callers.triton_caller import TritonCaller
+from online.roles import ServingBackends
+
+# Seconds: together they stay below the second in which a request must get its response.
+REDIS_TIMEOUT = 0.1
+ELASTICSEARCH_TIMEOUT = 0.3
+FEAST_TIMEOUT = 0.3
+TRITON_TIMEOUT = 0.2
+
+
+def connect(settings: Settings) -> ServingBackends:
+    """Callers of the four services; each connects when it is first used."""
+    return ServingBackends(
+        recall_store=RedisCaller(settings, REDIS_TIMEOUT),
+        recall_index=ElasticsearchCaller(settings, ELASTICSEARCH_TIMEOUT),
+        feature_store=FeastCaller(settings, FEAST_TIMEOUT, settings.web_threads),
+        ranking_model=TritonCaller(settings, TRITON_TIMEOUT),
+    )

@@ -1,0 +1,42 @@
+"""/events and /history: what users rate, and what they rated lately."""
+
+from collections import defaultdict
+
+import flask
+
+from online.callers.types import Impression
+from online.main import contract, metrics
+from online.main.current import current_engine
+from online.main.parsing import parse_events, parse_query
+from online.main.refusals import refusal
+from online.main.responses import as_json, history_response
+from online.roles import FEAST
+
+blueprint = flask.Blueprint("events", __name__)
+
+
+@blueprint.post("/events")
+def post_events() -> flask.Response:
+    """Takes one event or a list of them: all, or none."""
+    received, engine = parse_events(), current_engine()
+    items = engine.snapshot.data.items
+    by_user: dict[int, list[Impression]] = defaultdict(list)
+    for event in received:
+        if event.itemid not in items:
+            return refusal(404, "itemid", "must be an item of the catalogue", event.itemid)
+        by_user[event.userid].append(Impression(event.itemid, event.rating, event.ts))
+    recorded = engine.user_events.record(by_user, items)
+    duplicates = len(received) - recorded.accepted
+    metrics.EVENTS.labels("accepted").inc(recorded.accepted)
+    metrics.EVENTS.labels("duplicate").inc(duplicates)
+    response = contract.EventsResponse(accepted=recorded.accepted, duplicates=duplicates)
+    if not recorded.is_complete:
+        response.degraded = [FEAST]
+    return as_json(response)
+
+
+@blueprint.get("/history")
+def get_history() -> flask.Response:
+    """The user's latest impressions."""
+    userid, engine = parse_query(contract.HistoryRequest).userid, current_engine()
+    return as_json(history_response(userid, engine.user_events.history(userid), engine.snapshot.data.items))

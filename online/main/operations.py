@@ -1,0 +1,39 @@
+"""/health, /ready, /metrics and /openapi.json: for whoever runs the server or writes a client."""
+
+import flask
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from online.main import contract, metrics
+from online.main.current import current_engine
+from online.main.openapi import openapi_document
+from online.main.responses import as_json
+
+blueprint = flask.Blueprint("operations", __name__)
+
+
+@blueprint.get("/health")
+def get_health() -> flask.Response:
+    """Whether the process lives."""
+    return as_json(contract.HealthResponse(status="live", dataset=current_engine().snapshot.data.dataset))
+
+
+@blueprint.get("/ready")
+def get_ready() -> flask.Response:
+    """Whether every service can be used."""
+    engine = current_engine()
+    missing = engine.readiness.missing()
+    response = contract.ReadyResponse(ready=not missing, missing=missing, breakers=engine.breakers.states())
+    return as_json(response, 503 if missing else 200)
+
+
+@blueprint.get("/metrics")
+def get_metrics() -> flask.Response:
+    """The metrics of all workers together."""
+    exposition = metrics.exposition(current_engine().breakers.states())
+    return flask.Response(exposition, content_type=CONTENT_TYPE_LATEST)
+
+
+@blueprint.get("/openapi.json")
+def get_openapi() -> flask.Response:
+    """The contract."""
+    return flask.jsonify(openapi_document())

@@ -1,0 +1,58 @@
+"""Reads a request: what does not fit the contract is refused with the field and the rule."""
+
+from typing import TypeVar
+
+import flask
+from pydantic import BaseModel, TypeAdapter
+
+from online.main import contract
+from online.main.refusals import refusal
+
+Model = TypeVar("Model", bound=BaseModel)
+_events = TypeAdapter(list[contract.Event])
+
+
+def parse_query(model: type[Model]) -> Model:
+    """The request's query.
+
+    Raises:
+        ValidationError: a parameter is missing, unknown or out of its range.
+        HTTPException: a parameter stands twice.
+    """
+    values = flask.request.args
+    twice = [name for name in values if len(values.getlist(name)) > 1]
+    if twice:
+        flask.abort(refusal(400, twice[0], "may stand once", values.getlist(twice[0])))
+    return model.model_validate_strings(values.to_dict())
+
+
+def parse_body(model: type[Model]) -> Model:
+    """The request's body.
+
+    Raises:
+        ValidationError: it is not what the model declares.
+        HTTPException: it is too large, or of another type than JSON.
+    """
+    return model.model_validate_json(_json_body(), strict=True)
+
+
+def parse_events() -> list[contract.Event]:
+    """The request's body: one event, or a list of them.
+
+    Raises:
+        ValidationError: it is neither.
+        HTTPException: there are no events or too many, or it is too large, or of another type than JSON.
+    """
+    content = _json_body()
+    if not content.lstrip().startswith(b"["):
+        return [contract.Event.model_validate_json(content, strict=True)]
+    events = _events.validate_json(content, strict=True)
+    if not 1 <= len(events) <= contract.MOST_EVENTS:
+        flask.abort(refusal(400, "body", f"a list holds 1 to {contract.MOST_EVENTS} events", len(events)))
+    return events
+
+
+def _json_body() -> bytes:
+    if flask.request.mimetype != "application/json":
+        flask.abort(refusal(415, "Content-Type", "must be application/json", flask.request.content_type))
+    return flask.request.get_data()

@@ -1,0 +1,39 @@
+"""/recommend: the top list for a user."""
+
+import flask
+
+from online.main import contract
+from online.main.current import current_engine
+from online.main.parsing import parse_body, parse_query
+from online.main.request_log import note_recommendation
+from online.main.responses import as_json, recommend_response
+
+blueprint = flask.Blueprint("recommendations", __name__)
+
+
+@blueprint.get("/recommend")
+def get_recommend() -> flask.Response:
+    """The top list, the parameters in the query."""
+    return _recommend(parse_query(contract.RecommendRequest))
+
+
+@blueprint.post("/recommend")
+def post_recommend() -> flask.Response:
+    """The top list, the parameters in the body."""
+    return _recommend(parse_body(contract.RecommendRequest))
+
+
+def _recommend(request: contract.RecommendRequest) -> flask.Response:
+    recommendation = current_engine().recommend(request.userid, request.size)
+    content = recommend_response(request.userid, recommendation, request.explain)
+    notes = {name: getattr(content, name) for name in ("model_version", "fallback", "degraded")}
+    note_recommendation(
+        recommendation,
+        userid=request.userid,
+        items=len(content.items),
+        **{name: value for name, value in notes.items() if value},
+    )
+    response = as_json(content)
+    times = (f"{name};dur={seconds * 1000:.2f}" for name, seconds in recommendation.stages.items())
+    response.headers["Server-Timing"] = ", ".join(times)
+    return response

@@ -1,0 +1,96 @@
+"""What comes of a request: the list, how it came about, and the services that it had to do without."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from data_exchange_center.arrays import Float32Array, Int64Array
+from online.callers.types import NO_CANDIDATES, Candidates, ScoredItem, ServedModel, ServiceUnavailable, UserRecall
+from online.roles import FEAST
+from online.snapshot import Snapshot
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Step(Generic[Value]):
+    """One service's part in a request.
+
+    Attributes:
+        service: the service's name.
+        value: what it responded with; None where it could not be used.
+        seconds: how long the request waited for it.
+        available: whether it could be used.
+    """
+
+    service: str
+    value: Value | None
+    seconds: float
+    available: bool = True
+
+    @classmethod
+    def take(cls, service: str, call: Callable[[], Value]) -> "Step[Value]":
+        """Calls the service. Where that raises ServiceUnavailable, the request goes on without it."""
+        start = time.perf_counter()
+        try:
+            value = call()
+        except ServiceUnavailable:
+            return cls(service, None, time.perf_counter() - start, available=False)
+        return cls(service, value, time.perf_counter() - start)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The ranking model's part: [n] logits of the n candidates, and the model that they are of."""
+
+    logits: Float32Array
+    model: ServedModel
+
+
+@dataclass(frozen=True, eq=False)
+class Recommendation:
+    """A list for a user, and how it came about.
+
+    Attributes:
+        snapshot: what the request went by.
+        items: the list, best first.
+        steps: the services' parts, in the order of the flow.
+        user: the user's recall data; None for an unknown user.
+        user_features: [40] as the ranking model got them; None where the request did not come so far.
+        candidates: what recall found.
+        ranking: the ranking model's part; None where it had none.
+        fallback: why the list is of popular items although every service responded.
+    """
+
+    snapshot: Snapshot
+    items: tuple[ScoredItem, ...]
+    steps: tuple[Step[Any], ...]
+    user: UserRecall | None = None
+    user_features: Int64Array | None = None
+    candidates: Candidates = NO_CANDIDATES
+    ranking: Ranking | None = None
+    fallback: str | None = None
+
+    @property
+    def degraded(self) -> list[str]:
+        """The services that could not be used, by name in alphabetical order."""
+        unavailable = {step.service for step in self.steps if not step.available}
+        if len(self.candidates) and not self.snapshot.has_item_features:
+            unavailable.add(FEAST)
+        return sorted(unavailable)
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """The seconds for which the request waited for each service, in the order of the flow."""
+        return {step.service: step.seconds for step in self.steps}
+
+    @property
+    def model_version(self) -> str | None:
+        """The version of the ranking model; None where it had no part."""
+        return self.ranking.model.version if self.ranking else None
+
+    @property
+    def blend_weight(self) -> float | None:
+        """The weight of the logit in the final score; None where the ranking model had no part."""
+        return self.ranking.model.blend_weight if self.ranking else None

@@ -1,0 +1,90 @@
+"""The four roles that serve a request, as protocols: each declares what its role does, and nothing about who plays it.
+
+Redis, Elasticsearch, Feast and Triton play them in the server (online/callers/), the artefacts in the evaluation, and
+small stand-ins in the tests. A role that cannot do its part raises ServiceUnavailable.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from data_exchange_center.arrays import BoolArray, Float32Array, Int64Array
+from data_exchange_center.features import Entity
+from online.callers.types import Candidates, Impression, LiveUser, ServedModel, UserRecall
+
+Features = tuple[Int64Array, BoolArray]  # [n, columns] values, zeros where absent; [n] whether the entity is known
+
+
+class Pingable(Protocol):
+    """A backend that can tell whether it is ready."""
+
+    def ping(self) -> None:
+        """Raises ServiceUnavailable unless it can be used now."""
+
+
+class RecallStore(Pingable, Protocol):
+    """Holds what recall needs of each user, and keeps it up to date with events."""
+
+    def user(self, userid: int) -> UserRecall | None:
+        """The user's recall data; None for an unknown user."""
+
+    def recent(self, userids: Sequence[int]) -> list[tuple[Impression, ...]]:
+        """The impressions in each user's history window, oldest first."""
+
+    def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]]) -> dict[int, int]:
+        """Changes all of these users in one transaction, and returns how many events each of them gained."""
+
+    def pushed(self, userid: int) -> None:
+        """Notes that the feature store holds the user's newest history."""
+
+    def unpushed(self) -> list[int]:
+        """The users whose newest history the feature store does not hold."""
+
+
+class RecallIndex(Pingable, Protocol):
+    """Finds the candidates for a user among all items."""
+
+    def recall(self, user: UserRecall, items: int) -> Candidates:
+        """Candidates from a catalogue of so many items, best first."""
+
+
+class FeatureStore(Pingable, Protocol):
+    """Holds the features of users and items."""
+
+    def features(self, entity: Entity, ids: Sequence[int]) -> Features:
+        """The features of as many entities as one request may ask for."""
+
+    def all_features(self, entity: Entity, ids: Sequence[int]) -> Features:
+        """The features of any number of entities."""
+
+    def request_features(self, entity: Entity, ids: Sequence[int]) -> Callable[[], Features]:
+        """Sends the request for `features` and returns at once; the function returned waits for the response."""
+
+    def push_history(self, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:
+        """Replaces the counts of a user's history window, unless those of a later moment are stored already."""
+
+
+class RankingModel(Pingable, Protocol):
+    """Scores candidates."""
+
+    def score(self, sparse: Int64Array, dense: Float32Array) -> tuple[Float32Array, ServedModel]:
+        """[n] logits, and the model that they are of."""
+
+
+@dataclass(frozen=True)
+class ServingBackends:
+    """Who plays the four roles."""
+
+    recall_store: RecallStore
+    recall_index: RecallIndex
+    feature_store: FeatureStore
+    ranking_model: RankingModel
+
+    def by_service(self) -> dict[str, Pingable]:
+        """Each of them, by the name of the service that plays the role in the server."""
+        players = (self.recall_store, self.recall_index, self.feature_store, self.ranking_model)
+        return dict(zip(SERVICES, players, strict=True))
+
+
+# The services' names in `degraded`, /ready, Server-Timing and metrics, in the order of the roles above.
+REDIS, ELASTICSEARCH, FEAST, TRITON = SERVICES = ("redis", "elasticsearch", "feast", "triton")

@@ -1,0 +1,70 @@
+"""What one request goes by from its beginning to its end, whatever is refreshed meanwhile."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_exchange_center.arrays import Int64Array
+from data_exchange_center.assembler import UNKNOWN_ITEM
+from online.roles import FeatureStore
+from online.serving_data import ServingData
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """The features of all items, kept in memory: a request needs those of 200 items and cannot wait for them.
+
+    Attributes:
+        ids: [items + 1] sorted. The last one is no item's: its row stands for all items that are not among the others.
+        values: [items + 1, columns] of assembler.ITEM_COLUMNS.
+    """
+
+    ids: Int64Array
+    values: Int64Array
+
+    @classmethod
+    def read(
+        cls, store: FeatureStore, itemids: Iterable[int], at_a_time: int = 500, pause: float = 0.0
+    ) -> "ItemFeatures":
+        """Reads the features of these items.
+
+        Args:
+            store: the feature store.
+            itemids: of all items, in any order.
+            at_a_time: how many items one request asks for.
+            pause: seconds between two requests, in which the requests of users get their turn.
+
+        Raises:
+            ServiceUnavailable: the store does not respond.
+        """
+        ids, parts = sorted(itemids), []
+        for start in range(0, len(ids), at_a_time):
+            parts.append(store.all_features("item", ids[start : start + at_a_time])[0])
+            time.sleep(pause)
+        return cls(
+            np.append(np.array(ids, np.int64), NO_ITEM_FEATURES.ids),
+            np.concatenate([*parts, NO_ITEM_FEATURES.values]),
+        )
+
+    def look_up(self, itemids: Int64Array) -> Int64Array:
+        """[n, columns] the features of these n items; zeros for an unknown one."""
+        places = np.searchsorted(self.ids, itemids)
+        return self.values[np.where(self.ids[places] == itemids, places, -1)]
+
+
+NO_ITEM_FEATURES = ItemFeatures(np.array([np.iinfo(np.int64).max]), UNKNOWN_ITEM[None])
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Data that belong together. A refresh replaces the whole; a request keeps the one that it began with."""
+
+    data: ServingData
+    item_features: ItemFeatures = NO_ITEM_FEATURES
+
+    @property
+    def has_item_features(self) -> bool:
+        """Whether the items' features could be read yet."""
+        return self.item_features is not NO_ITEM_FEATURES

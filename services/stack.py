@@ -1,0 +1,153 @@
+"""One stack: the four servers and the web server, started, shown and stopped by their records."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import tenacity
+
+from data_exchange_center.settings import ROOT, Settings
+from services import compose, elasticsearch_server, feast_server, redis_server, triton_server
+from services.processes import Port, Recorder, ServiceError, check_port_free
+from services.readiness import responds
+
+READY_SECONDS = 120
+POLL_SECONDS = 0.3
+WEB = "web"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server: where it listens, how it is started without Docker, and how it is known to be ready."""
+
+    name: str
+    ports: Callable[[Settings], list[Port]]
+    start: Callable[[Settings, Recorder], None]
+    is_ready: Callable[[Settings], bool]
+
+
+# In the order in which they are started.
+SERVERS = (
+    Server("redis", redis_server.ports, redis_server.start, redis_server.is_ready),
+    Server("elasticsearch", elasticsearch_server.ports, elasticsearch_server.start, elasticsearch_server.is_ready),
+    Server("feast", feast_server.ports, feast_server.start, feast_server.is_ready),
+    Server("triton", triton_server.ports, triton_server.start, triton_server.is_ready),
+)
+# A server stops before those that it uses.
+STOP_ORDER = (WEB, "feast", "triton", "elasticsearch", "redis")
+
+
+def recorder_of(settings: Settings) -> Recorder:
+    """The records of this stack's processes."""
+    return Recorder(settings.folder(settings.run_dir))
+
+
+def start(settings: Settings) -> None:
+    """Starts what is not running and waits until all four are ready.
+
+    Raises:
+        ServiceError: one cannot be started or is not ready in time; the end of its log is in the message.
+    """
+    recorder = recorder_of(settings)
+    if compose.in_docker(settings):
+        compose.start(settings)
+    else:
+        _start_processes(settings, recorder)
+    settings = Settings()  # the password may be new
+    _wait({server.name: partial(server.is_ready, settings) for server in SERVERS}, recorder, _print_ready)
+
+
+def _print_ready(name: str) -> None:
+    print(f"{name} is ready", flush=True)
+
+
+def _start_processes(settings: Settings, recorder: Recorder) -> None:
+    """Starts the servers that are not running, once it is known that all of them find their ports free."""
+    missing = [server for server in SERVERS if not recorder.running(server.name)]
+    for server in missing:
+        for port in server.ports(settings):
+            check_port_free(*port)
+    for server in missing:
+        server.start(settings, recorder)
+
+
+def _wait(checks: dict[str, Callable[[], bool]], recorder: Recorder, announce: Callable[[str], None]) -> None:
+    """Returns when all servers are ready.
+
+    Args:
+        checks: whether a server is ready, by its name.
+        recorder: of their processes; a container has no record.
+        announce: called with the name of each server as soon as it is ready.
+
+    Raises:
+        ServiceError: one has ended, or is not ready after READY_SECONDS.
+    """
+    waiting = dict(checks)
+
+    def all_ready() -> bool:
+        for name, is_ready in list(waiting.items()):
+            if is_ready():
+                announce(name)
+                del waiting[name]
+            elif name in recorder.names() and not recorder.running(name):
+                raise ServiceError(f"{name} has ended. The end of {recorder.log(name)}:\n{recorder.tail(name)}")
+        return not waiting
+
+    polling = tenacity.Retrying(
+        stop=tenacity.stop_after_delay(READY_SECONDS),
+        wait=tenacity.wait_fixed(POLL_SECONDS),
+        retry=tenacity.retry_if_result(lambda ready: not ready),
+    )
+    try:
+        polling(all_ready)
+    except tenacity.RetryError as error:
+        late = next(iter(waiting))
+        raise ServiceError(
+            f"{', '.join(waiting)} not ready after {READY_SECONDS} s. The end of {recorder.log(late)}:\n"
+            f"{recorder.tail(late)}"
+        ) from error
+
+
+def status(settings: Settings) -> None:
+    """Prints each server's state; ends with status 1 when one is not ready."""
+    recorder = recorder_of(settings)
+    ready = {server.name: server.is_ready(settings) for server in SERVERS}
+    for name, is_ready in ready.items():
+        process = recorder.running(name)
+        print(f"{name:<14} {'ready' if is_ready else 'not ready':<10} {f'process {process.pid}' if process else ''}")
+    if not all(ready.values()):
+        sys.exit(1)
+
+
+def serve(settings: Settings) -> None:
+    """Starts the web server in the background, again if it was running, and waits until it responds.
+
+    Raises:
+        ServiceError: it ends, or does not respond in time.
+    """
+    recorder = recorder_of(settings)
+    recorder.stop(WEB)
+    check_port_free(settings.web_host, settings.web_port, "the web server", "WEB_PORT")
+    recorder.start(WEB, [sys.executable, "-m", "online.main.s1_server"], {}, ROOT)
+    address = f"http://{settings.web_host}:{settings.web_port}"
+    _wait(
+        {WEB: partial(responds, f"{address}/health")},
+        recorder,
+        lambda name: print(f"the page: {address}  (log in {recorder.log(name)})"),
+    )
+
+
+def is_serving(settings: Settings) -> bool:
+    """Whether the web server responds; of which data set and how well is for the caller to find out."""
+    return responds(f"http://{settings.web_host}:{settings.web_port}/health")
+
+
+def stop(settings: Settings) -> None:
+    """Stops what this stack started, by its records, the web server first; and the containers, if it started those."""
+    recorder = recorder_of(settings)
+    for name in sorted(recorder.names(), key=STOP_ORDER.index):
+        if recorder.stop(name):
+            print(f"stopped {name}")
+    if compose.in_docker(settings):
+        compose.stop(settings)

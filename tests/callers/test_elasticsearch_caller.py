@@ -1,0 +1,104 @@
+"""Establishes that recall from the real Elasticsearch comes on the inner product's scale, unseen and in its order."""
+
+import numpy as np
+import pytest
+
+from data_exchange_center import catalogue
+from data_exchange_center.elasticsearch_scores import TERM_BONUS
+from data_exchange_center.limits import RECALL_SIZE, VECTOR_RECALL_SIZE
+from data_exchange_center.settings import Settings
+from offline_to_online.recall.user_recall import users_to_load
+from online.callers.es_caller import ElasticsearchCaller, recall_query
+from online.callers.types import ServiceUnavailable, UserRecall
+from tests.conftest import Stack
+
+USER = UserRecall(("Drama",), (1.0, 2.0), (5, 3))
+
+
+def products(user: UserRecall) -> dict[int, float]:
+    """The inner product of the user's vector with each item's."""
+    items = catalogue.ITEMS.load()
+    vectors = catalogue.ITEM_VECTORS.load()[items["item_index"].to_numpy()]
+    return dict(zip(items["itemid"].to_pylist(), (vectors @ np.float32(user.vector)).tolist(), strict=True))
+
+
+@pytest.fixture
+def caller(served: Stack) -> ElasticsearchCaller:
+    return ElasticsearchCaller(Settings(), 10)
+
+
+@pytest.fixture
+def user(served: Stack) -> UserRecall:
+    return next(user for user in users_to_load().values() if user.terms and len(user.seen) > 20)
+
+
+def test_scores_are_inner_products_with_a_bonus_for_liked_genres(caller: ElasticsearchCaller, user: UserRecall) -> None:
+    found, product = caller.recall(user, 1682), products(user)
+    assert len(found) == RECALL_SIZE and found.by_vector.sum() == VECTOR_RECALL_SIZE
+    known = np.array([product[item] for item in found.itemids.tolist()])
+    floor = found.nearness[found.by_vector].min()
+    expected = np.where(found.by_vector, known, floor) + TERM_BONUS * found.by_term
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-4, atol=1e-4)
+    assert not set(found.itemids.tolist()) & set(user.seen)
+    assert (found.by_term | found.by_vector).all()
+
+
+def test_nearness_puts_what_the_vector_found_in_its_own_order(caller: ElasticsearchCaller, user: UserRecall) -> None:
+    found, product = caller.recall(user, 1682), products(user)
+    by_nearness = found.itemids[found.by_vector][np.argsort(-found.nearness[found.by_vector], kind="stable")]
+    unseen = [item for item in product if item not in user.seen]
+    nearest = sorted(unseen, key=lambda item: -product[item])[:VECTOR_RECALL_SIZE]
+    in_order = [product[item] for item in by_nearness.tolist()]
+    np.testing.assert_allclose(in_order, [product[item] for item in nearest], rtol=1e-6)
+    assert set(by_nearness.tolist()) == set(nearest)
+
+
+def test_without_terms_the_vector_finds_everything(caller: ElasticsearchCaller, user: UserRecall) -> None:
+    found = caller.recall(UserRecall((), user.vector, user.seen), 1682)
+    assert len(found) == RECALL_SIZE and found.by_vector.all() and not found.by_term.any()
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_without_a_vector_the_most_popular_items_of_liked_genres_come(caller: ElasticsearchCaller) -> None:
+    found = caller.recall(UserRecall(("Western",), (), ()), 1682)
+    genres = dict(zip(*catalogue.ITEMS.load(["itemid", "genres"]).to_pydict().values(), strict=True))
+    positives = dict(zip(*catalogue.POPULAR_ITEMS.load().to_pydict().values(), strict=True))
+    westerns = [item for item, names in genres.items() if "Western" in names]
+    assert sorted(found.itemids.tolist()) == sorted(westerns) or len(found) == RECALL_SIZE
+    assert found.by_term.all() and not found.by_vector.any()
+    np.testing.assert_allclose(found.scores, TERM_BONUS, rtol=1e-6)
+    popularity = [positives[item] for item in found.itemids.tolist()]
+    assert popularity == sorted(popularity, reverse=True)
+
+
+def test_a_user_who_has_seen_everything_has_no_candidates(caller: ElasticsearchCaller, user: UserRecall) -> None:
+    items = tuple(catalogue.ITEMS.load(["itemid"])["itemid"].to_pylist())
+    assert len(caller.recall(UserRecall(user.terms, user.vector, items), 1682)) == 0
+
+
+def test_a_missing_index_and_a_missing_server_are_unavailable(
+    caller: ElasticsearchCaller, user: UserRecall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller.ping()
+    with pytest.raises(ServiceUnavailable, match="index_not_found"):
+        caller.recall(user, 1682, index="no-such-index")
+    monkeypatch.setenv("ES_PORT", "1")
+    dead = ElasticsearchCaller(Settings(), 1)
+    for call in (dead.ping, lambda: dead.recall(user, 1682)):
+        with pytest.raises(ServiceUnavailable, match="elasticsearch"):
+            call()
+    dead.close()
+
+
+def test_the_query_leaves_out_what_a_user_lacks() -> None:
+    both = recall_query(USER, 100)
+    assert both["knn"]["k"] == VECTOR_RECALL_SIZE and both["query"]["bool"]["must_not"] == [
+        {"terms": {"itemid": ["5", "3"]}}
+    ]
+    assert both["knn"]["filter"] == {"bool": {"must_not": [{"terms": {"itemid": ["5", "3"]}}]}}
+    only_vector, only_terms = (
+        recall_query(UserRecall((), (1.0,), ()), 100),
+        recall_query(UserRecall(("War",), (), ()), 9),
+    )
+    assert "query" not in only_vector and only_vector["knn"]["k"] == RECALL_SIZE and "filter" not in only_vector["knn"]
+    assert "knn" not in only_terms and "must_not" not in only_terms["query"]["bool"]

@@ -1,0 +1,136 @@
+"""Establishes that two events of one user at once both count, and what the real Redis's caller makes of odd content."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import redis
+
+from data_exchange_center.serving_names import (
+    REDIS_EVENTS,
+    REDIS_FILTER,
+    REDIS_PREFIXES,
+    REDIS_RECENT,
+    REDIS_TERM,
+    REDIS_UNPUSHED,
+)
+from data_exchange_center.settings import Settings
+from online.callers.redis_caller import RedisCaller
+from online.callers.types import Impression, LiveUser, ServiceUnavailable, UserRecall
+from tests.conftest import Stack
+
+new_users = itertools.count(10**12)  # no data set has them, and each test gets its own
+
+
+@pytest.fixture
+def client(served: Stack) -> Iterator[redis.Redis]:
+    with redis.Redis(port=int(served.env["REDIS_PORT"])) as client:
+        yield client
+
+
+@pytest.fixture
+def userid(client: redis.Redis) -> Iterator[int]:
+    """A user whom nobody knows, before the test and after it."""
+    userid = next(new_users)
+    yield userid
+    client.delete(*(f"{prefix}{userid}" for prefix in REDIS_PREFIXES))
+    client.srem(REDIS_UNPUSHED, userid)
+
+
+@pytest.fixture
+def caller(served: Stack) -> RedisCaller:
+    return RedisCaller(Settings(), 5)
+
+
+def rate(*items: int) -> Callable[[LiveUser], LiveUser]:
+    """The change that adds an impression of each of these items."""
+
+    def change(user: LiveUser) -> LiveUser:
+        added = tuple(Impression(item, 5.0, 1) for item in items)
+        return LiveUser(("Drama",), (*user.seen, *items), (*user.recent, *added), (*user.events, *added))
+
+    return change
+
+
+def test_a_new_user_is_written_read_and_waits_for_feast(caller: RedisCaller, userid: int) -> None:
+    assert caller.user(userid) is None and caller.recent([userid]) == [()]
+    assert caller.update({userid: rate(7, 8)}) == {userid: 2}
+    assert caller.user(userid) == UserRecall(("Drama",), (), (7, 8))
+    assert caller.recent([userid]) == [(Impression(7, 5.0, 1), Impression(8, 5.0, 1))]
+    assert caller.events()[userid] == (Impression(7, 5.0, 1), Impression(8, 5.0, 1))
+    assert userid in caller.unpushed()
+    caller.pushed(userid)
+    assert userid not in caller.unpushed()
+
+
+def test_two_events_of_one_user_at_once_both_count(caller: RedisCaller, userid: int) -> None:
+    """The second is written between the first one's reading and writing; Redis's WATCH makes the first begin again."""
+    other, attempts = RedisCaller(Settings(), 5), []
+
+    def interrupted(user: LiveUser) -> LiveUser:
+        attempts.append(user.seen)
+        if len(attempts) == 1:
+            assert other.update({userid: rate(2)}) == {userid: 1}
+        return rate(1)(user)
+
+    assert caller.update({userid: interrupted}) == {userid: 1}
+    assert attempts == [(), (2,)]  # it was called again, with the state that the other had written
+    assert [event.itemid for event in caller.events()[userid]] == [2, 1]
+    assert caller.user(userid) == UserRecall(("Drama",), (), (2, 1))
+
+
+def test_users_of_one_list_change_together(caller: RedisCaller, userid: int, client: redis.Redis) -> None:
+    second = next(new_users)
+    client.set(REDIS_RECENT.format(second), "no JSON")
+    try:
+        with pytest.raises(ServiceUnavailable, match="redis"):
+            caller.update({userid: rate(1), second: rate(2)})
+        assert caller.user(userid) is None and userid not in caller.events() and userid not in caller.unpushed()
+    finally:
+        client.delete(REDIS_RECENT.format(second))
+
+
+def test_a_change_to_the_same_object_writes_nothing(caller: RedisCaller, userid: int) -> None:
+    assert caller.update({userid: lambda user: user}) == {userid: 0}
+    assert caller.update({}) == {}
+    assert caller.user(userid) is None and userid not in caller.events() and userid not in caller.unpushed()
+
+
+def test_a_load_between_two_events_is_seen(caller: RedisCaller, userid: int, client: redis.Redis) -> None:
+    """The loader removes the events and replaces the user; the next event moves on what it wrote."""
+    caller.update({userid: rate(1)})
+    client.delete(REDIS_EVENTS.format(userid))
+    client.mset({REDIS_FILTER.format(userid): "[9]", REDIS_RECENT.format(userid): "[[9, 3.0, 5]]"})
+    seen: list[LiveUser] = []
+    caller.update({userid: lambda user: seen.append(user) or replace(user, terms=("War",))})  # type: ignore[func-returns-value]
+    assert seen == [LiveUser(("Drama",), (9,), (Impression(9, 3.0, 5),), ())]
+    assert caller.user(userid) == UserRecall(("War",), (), (9,))
+
+
+@pytest.mark.parametrize("content", ["no JSON", '{"a": 1}', "[1, null]", "[[1]]"])
+def test_other_content_than_was_loaded_is_unavailable(
+    content: str, caller: RedisCaller, userid: int, client: redis.Redis
+) -> None:
+    client.mset({REDIS_TERM.format(userid): '["Drama"]', REDIS_FILTER.format(userid): content})
+    with pytest.raises(ServiceUnavailable, match="redis"):
+        caller.user(userid)
+    client.set(REDIS_RECENT.format(userid), content)
+    with pytest.raises(ServiceUnavailable, match="redis"):
+        caller.recent([userid])
+
+
+def test_a_missing_server_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_PORT", "1")
+    caller = RedisCaller(Settings(), 1)
+    for call in (
+        caller.ping,
+        caller.events,
+        caller.unpushed,
+        lambda: caller.user(1),
+        lambda: caller.recent([1]),
+        lambda: caller.pushed(1),
+        lambda: caller.update({1: rate(1)}),
+    ):
+        with pytest.raises(ServiceUnavailable, match="redis"):
+            call()

@@ -1,0 +1,130 @@
+"""Establishes that loaders notice what a store holds otherwise, wait for Feast, and clear away an earlier version."""
+
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import redis
+import tenacity
+
+from data_exchange_center import catalogue
+from data_exchange_center.features import HISTORY_COUNTS, entity_columns
+from data_exchange_center.serving_names import FEAST_HISTORY_PUSH, REDIS_RECENT, REDIS_TERM
+from data_exchange_center.settings import Settings
+from offline_to_online.__main__ import LOADERS
+from offline_to_online.loader import LoadError
+from offline_to_online.rank import s1_feature_to_feast
+from offline_to_online.rank.expected_features import expected_features
+from offline_to_online.recall import s1_user_to_redis
+from offline_to_online.recall.user_recall import latest_impressions, users_to_load
+from online.callers.feast_caller import FeastCaller
+from online.callers.redis_caller import RedisCaller
+from online.callers.types import ServiceUnavailable
+from tests.conftest import ROOT, Stack, succeed
+
+# --- Redis -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [REDIS_TERM, REDIS_RECENT])
+def test_a_damaged_user_in_redis_is_named(key: str, served: Stack) -> None:
+    users, recent = users_to_load(), latest_impressions()
+    victim = sorted(users)[-3]
+    caller, client = RedisCaller(Settings(), 5), redis.Redis(port=int(served.env["REDIS_PORT"]))
+    s1_user_to_redis.check(caller, users, recent)
+    original = client.get(key.format(victim))
+    try:
+        client.set(key.format(victim), '["Polka"]' if key == REDIS_TERM else "[]")
+        with pytest.raises(LoadError, match=f"user {victim}"):
+            s1_user_to_redis.check(caller, users, recent)
+        client.set(key.format(victim), "no JSON")
+        with pytest.raises(ServiceUnavailable, match="redis"):
+            s1_user_to_redis.check(caller, users, recent)
+    finally:
+        client.set(key.format(victim), original)
+        client.close()
+
+
+# --- Feast -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_value_and_a_missing_user_in_feast_are_named(served: Stack) -> None:
+    features = expected_features("user", {})
+    caller = FeastCaller(Settings(), 30)
+    s1_feature_to_feast.check(caller, "user", features)
+    place = features.column_names.index("age")
+    ages = features["age"].to_numpy().copy()
+    ages[17] += 1
+    with pytest.raises(LoadError, match=f"as age of user {features['userid'][17].as_py()}, but {ages[17]} was loaded"):
+        s1_feature_to_feast.check(caller, "user", features.set_column(place, "age", pa.array(ages)))
+    nobody = pa.table({"userid": [2**40], **{name: [0] for name in entity_columns("user")}})
+    with pytest.raises(LoadError, match=f"holds nothing as user_index of user {2**40}"):
+        s1_feature_to_feast.check(caller, "user", nobody)
+
+
+class SlowRegistry:
+    """A Feast server that does not know the views at first."""
+
+    def __init__(self, failures: int) -> None:
+        self.left, self.calls = failures, 0
+
+    def features(self, entity: str, ids: list[int]) -> None:
+        self.calls += 1
+        self.left -= 1
+        if self.left >= 0:
+            raise ServiceUnavailable("feast", "no such view")
+
+
+def test_the_loader_waits_until_feast_knows_the_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = s1_feature_to_feast.wait_for_registry.retry_with(wait=tenacity.wait_none())  # type: ignore[attr-defined]
+    registry = SlowRegistry(failures=3)
+    quick(registry)
+    assert registry.calls == 3 + len(s1_feature_to_feast.ENTITIES)
+    given_a_moment = s1_feature_to_feast.wait_for_registry.retry_with(  # type: ignore[attr-defined]
+        wait=tenacity.wait_none(), stop=tenacity.stop_after_attempt(4)
+    )
+    with pytest.raises(ServiceUnavailable, match="no such view"):
+        given_a_moment(SlowRegistry(failures=1000))
+
+
+EARLIER_VERSION = f"""
+from datetime import timedelta
+from feast import FeatureStore, FeatureView, Field, PushSource
+from feast.types import Int64
+from data_exchange_center.online.feast import definitions
+from data_exchange_center.settings import FEAST_REPOSITORY
+view = FeatureView(
+    name="user_features", entities=[definitions.entities["user"]], ttl=timedelta(0),
+    schema=[Field(name="userid", dtype=Int64), Field(name="gone", dtype=Int64)],
+    source=PushSource(name="{FEAST_HISTORY_PUSH}", batch_source=definitions.files["user_history"]),
+)
+FeatureStore(repo_path=str(FEAST_REPOSITORY)).apply([view])
+"""
+
+
+def test_a_view_of_an_earlier_version_is_removed_and_events_are_pushed_again(served: Stack) -> None:
+    """It has the same push source, and a push lacks its columns."""
+    env = {**os.environ, **served.env, **Settings().feast_environment()}
+    subprocess.run([sys.executable, "-c", EARLIER_VERSION], cwd=ROOT, env=env, check=True, capture_output=True)
+    caller = FeastCaller(Settings(), 30)
+    counts = dict.fromkeys(HISTORY_COUNTS, 1)
+    deadline = time.monotonic() + 30  # Feast reads its registry again every 2 s
+    with pytest.raises(ServiceUnavailable):
+        while time.monotonic() < deadline:
+            caller.push_history(2**41, counts, time.time_ns())
+            time.sleep(0.2)
+    succeed(LOADERS[2], **served.env)
+    caller.push_history(2**41, counts, time.time_ns())
+    values, known = caller.features("user", [2**41])
+    assert known.all() and values.sum() == len(HISTORY_COUNTS)
+
+
+def test_what_is_in_feast_is_what_was_trained(served: Stack) -> None:
+    for entity, artefact in (("user", catalogue.USER_FEATURES), ("item", catalogue.ITEM_FEATURES)):
+        table = artefact.load().to_pandas()
+        found, known = FeastCaller(Settings(), 30).all_features(entity, table.iloc[:, 0].tolist())  # type: ignore[arg-type]
+        assert known.all()
+        np.testing.assert_array_equal(found, table[list(entity_columns(entity))].to_numpy())  # type: ignore[arg-type]

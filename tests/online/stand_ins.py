@@ -1,0 +1,111 @@
+"""Stand-ins for the four services, on a catalogue of five items; no tests."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_exchange_center.elasticsearch_scores import TERM_BONUS
+from data_exchange_center.features import SPARSE_COLUMNS, Entity, entity_columns
+from online.callers.types import Candidates, Impression, LiveUser, ServedModel, ServiceUnavailable, UserRecall
+from online.engine import Engine
+from online.roles import ServingBackends
+from online.serving_data import ItemMetadata, ServingData
+
+DATA = ServingData(
+    dataset="five items",
+    feature_hash="h",
+    vocabulary_sizes=dict.fromkeys(SPARSE_COLUMNS, 2),
+    users=(1,),
+    items={item: ItemMetadata(f"Item {item}", ("Drama",)) for item in range(1, 6)},
+    popular=((5, 1.0), (4, 0.8), (3, 0.6), (2, 0.4), (1, 0.2)),
+)
+USER = UserRecall(("Drama",), (1.0,), (5, 3))
+CANDIDATES = Candidates(
+    itemids=np.array([1, 2, 4]),
+    scores=np.array([2 + TERM_BONUS, 1.0, 1 + TERM_BONUS]),
+    by_term=np.array([True, False, True]),
+    by_vector=np.array([True, True, False]),
+)
+
+
+class Services:
+    """Responds like the four services; `down` names those that do not."""
+
+    def __init__(self, down: tuple[str, ...] = (), logits: Sequence[float] = (0.0, 4.0, 0.0)) -> None:
+        self.down, self.logits = down, logits
+        self.model = ServedModel("7", (), "h", "", 0.5)
+        self.users = {1: USER}
+        self.live: dict[int, LiveUser] = {}
+        self.calls: list[str] = []
+        self.in_feast: dict[int, Mapping[str, int]] = {}
+        self.waiting: set[int] = set()
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.down:
+            raise ServiceUnavailable(name, "down")
+
+    def ping(self) -> None:
+        """Which service is asked cannot be told apart here; see the end-to-end test."""
+
+    def recent(self, userids: Sequence[int]) -> list[tuple[Impression, ...]]:
+        self._call("redis")
+        return [self.live[userid].recent if userid in self.live else () for userid in userids]
+
+    def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]]) -> dict[int, int]:
+        self._call("redis")
+        gained = {}
+        for userid, change in changes.items():
+            before = self.live.get(userid, LiveUser((), (), (), ()))
+            after = self.live[userid] = change(before)
+            gained[userid] = len(after.events) - len(before.events)
+            if after is not before:
+                self.users[userid] = UserRecall(after.terms, (), after.seen)
+                self.waiting.add(userid)
+        return gained
+
+    def pushed(self, userid: int) -> None:
+        self.waiting.discard(userid)
+
+    def unpushed(self) -> list[int]:
+        self._call("redis")
+        return sorted(self.waiting)
+
+    def push_history(self, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:
+        self._call("feast")
+        self.in_feast[userid] = counts
+
+    def user(self, userid: int) -> UserRecall | None:
+        self._call("redis")
+        return self.users.get(userid)
+
+    def recall(self, user: UserRecall, items: int) -> Candidates:
+        self._call("elasticsearch")
+        return CANDIDATES
+
+    def features(self, entity: Entity, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        self._call("feast")
+        return np.ones((len(ids), len(entity_columns(entity))), np.int64), np.ones(len(ids), bool)
+
+    all_features = features
+
+    def request_features(self, entity: Entity, ids: Sequence[int]) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        return lambda: self.features(entity, ids)
+
+    def score(self, sparse: np.ndarray, dense: np.ndarray) -> tuple[np.ndarray, ServedModel]:
+        self._call("triton")
+        assert sparse.shape == (3, 23) and dense.shape == (3, 36)
+        self.saw_features = bool(sparse.any())
+        return np.array(self.logits, np.float32), self.model
+
+
+def backends_of(services: Services, **others: Any) -> ServingBackends:
+    """The services in all four roles, but for those that `others` play."""
+    roles = dict.fromkeys(("recall_store", "recall_index", "feature_store", "ranking_model"), services)
+    return ServingBackends(**{**roles, **others})
+
+
+def engine_on(services: Services, **others: Any) -> Engine:
+    """The engine on stand-ins; whoever makes it closes it."""
+    return Engine(backends_of(services, **others), lambda: DATA, lambda: None, 60.0, 2)
