@@ -119,7 +119,8 @@ class Table(Artefact[pa.Table]):
         """Writes the rows, with their order, their digest and that of the table that they belong to.
 
         Raises:
-            ArtefactError: other columns than declared, or rows out of order or of another number.
+            ArtefactError: other columns than declared, or rows out of order, of another number or with other keys than
+                those that they belong to.
             pa.ArrowInvalid: a value does not fit the declared type.
         """
         if content.schema.names != self.schema.names:
@@ -134,6 +135,7 @@ class Table(Artefact[pa.Table]):
             digest, rows = self.aligned_with.digest()
             if rows != table.num_rows:
                 raise ArtefactError(f"{self.path} has {table.num_rows} rows, {self.aligned_with.path} has {rows}.")
+            self._check_keys(table)
             metadata[ALIGNED_WITH] = digest
         pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
 
@@ -143,6 +145,12 @@ class Table(Artefact[pa.Table]):
                 f"the rows of {name} do not ascend by {', '.join(self.sorted_by)}"
                 f"{', each once' if self.unique else ''}: run {self.writer} again."
             )
+
+    def _check_keys(self, table: pa.Table) -> None:
+        assert self.aligned_with
+        for name in self.sorted_by:
+            if not table[name].equals(self.aligned_with.load([name])[name]):
+                raise ArtefactError(f"{self.path} holds another {name} in some rows than {self.aligned_with.path}.")
 
     def _check_alignment(self, metadata: dict[bytes, bytes], rows: int, file: Path) -> None:
         if self.aligned_with is None:
@@ -271,7 +279,8 @@ def _digest(table: pa.Table) -> str:
 
         def close(self) -> None: ...
 
-    plain = table.replace_schema_metadata(None).combine_chunks()
+    # Copied, since Arrow would send the padding of a slice as it lies in memory: its neighbours.
+    plain = table.replace_schema_metadata(None).take(pa.array(np.arange(len(table)))).combine_chunks()
     with pa.ipc.new_stream(pa.PythonFile(Sink(), mode="w"), plain.schema) as stream:
         stream.write_table(plain)
     return digest.hexdigest()

@@ -96,7 +96,7 @@ def newest_rows(userid: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]
         [users] userids, ascending; [users] first row and [users] row after the last of each one's window.
     """
     users, first = np.unique(userid, return_index=True)
-    ends = np.r_[first[1:], len(userid)]
+    ends = np.r_[first, len(userid)][1:]
     return users, np.maximum(first, ends - WINDOW), ends
 
 

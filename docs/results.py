@@ -59,6 +59,8 @@ def measured_now(settings: Settings) -> Results:
         name: json.loads(artefact.file.read_text("utf-8")) if artefact.file.exists() else None
         for name, artefact in METRICS.items()
     }
+    if found["evaluate"] and not found["evaluate"]["server_and_artefacts"]:
+        del found["evaluate"]  # of the artefacts alone, where the documents tell of the server's lists
     sections: Results = {name: dict(section) for name, section in found.items() if section}
     for name, section in sections.items():
         about = section.get("dataset"), section.get("seed", settings.seed)

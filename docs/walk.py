@@ -15,13 +15,12 @@ import shlex
 import subprocess
 import sys
 
-import requests
-
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 from docs.pages import READMES, all_pages, recorded_steps, with_outputs, with_results, with_tables
 from docs.reference import all_tables
 from docs.results import REPORTS, asked_for, kept, measured_now, read_results, write_results
+from services.readiness import responds
 
 DEFAULT_DATASET = "generated"
 TIMEOUT = 900.0  # seconds, of a step
@@ -91,11 +90,7 @@ def record(settings: Settings) -> dict[str, str]:
         WalkError: no server responds, or a step fails.
     """
     address = f"http://{settings.web_host}:{settings.web_port}/ready"
-    try:
-        ready = requests.get(address, timeout=10).ok
-    except requests.ConnectionError:
-        ready = False
-    if not ready:
+    if not responds(address):
         raise WalkError(f"{address} does not say that the stack is ready: `make run` first.")
     outputs = {}
     for step in recorded_steps(READMES[0].read_text("utf-8")):

@@ -10,6 +10,7 @@ from pathlib import Path
 from data_exchange_center.settings import Settings
 from services.credentials import elasticsearch_password
 from services.elasticsearch_distribution import elasticsearch_home, java_home
+from services.folders import plain_path, reachable_folder
 from services.processes import Port, Recorder, ServiceError
 from services.readiness import responds
 
@@ -33,9 +34,9 @@ def start(settings: Settings, recorder: Recorder) -> None:
     """Elasticsearch's own distribution from Maven Central, on Java, with its password on."""
     java = java_home()
     as_user = NOBODY if os.geteuid() == 0 else None  # Elasticsearch refuses to run as root
-    base = _reachable_folder(settings.folder(settings.services_dir), as_user)
+    base = plain_path(reachable_folder(settings.folder(settings.services_dir), as_user))
     home = elasticsearch_home(base)
-    state = _reachable_folder(recorder.folder, as_user) / "elasticsearch"
+    state = plain_path(reachable_folder(recorder.folder, as_user)) / "elasticsearch"
     config = state / "config"
     for folder in (state, config, state / "data", state / "logs", state / "tmp"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,13 +93,3 @@ def _store_password(home: Path, config: Path, env: dict[str, str], password: str
         if done.returncode:
             raise ServiceError(f"{tool} {arguments[0]} failed: {(done.stdout + done.stderr).strip()[-500:]}")
     mark.write_text(digest)
-
-
-def _reachable_folder(folder: Path, user: int | None) -> Path:
-    """`folder`, or a stand-in under /var/tmp when `user` could not enter it (a clone under root's own home)."""
-    if user is None:
-        return folder
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if all(path.stat().st_mode & 0o001 for path in (existing, *existing.parents)):
-        return folder
-    return Path("/var/tmp") / f"recsys_pipeline-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"

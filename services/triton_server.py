@@ -1,18 +1,16 @@
 """Triton without Docker: the tritonserver inside nvidia-pytriton, with a Python-based ONNX backend."""
 
-import hashlib
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
 
 from data_exchange_center.settings import ROOT, Settings
+from services.folders import plain_path
 from services.processes import Port, Recorder, ServiceError
 from services.readiness import responds
 
 TRITON_ENVIRONMENT = ROOT / ".venv-triton"
-STAND_INS = Path("/var/tmp")
 # Prints the version, the folder of the packages and the folder of libpython, a line each.
 ASK_PYTHON = """
 import sys, sysconfig
@@ -79,24 +77,6 @@ def start(settings: Settings, recorder: Recorder) -> None:
         "--disable-auto-complete-config",
     ]
     recorder.start("triton", command, env, models)
-
-
-def plain_path(folder: Path) -> Path:
-    """`folder`, or a link to it where its name holds what a shell would not take literally.
-
-    Triton starts the Python backend's stub with an unquoted `bash -c`, so that a space or a quote in the paths ends it.
-
-    Raises:
-        ServiceError: something else stands where the link should.
-    """
-    if re.fullmatch(r"[\w./+@-]+", str(folder)):
-        return folder
-    link = STAND_INS / f"recsys_pipeline-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
-    if not link.is_symlink():
-        link.symlink_to(folder, target_is_directory=True)
-    if link.readlink() != folder or link.lstat().st_uid != os.geteuid():
-        raise ServiceError(f"Triton needs {link} as a link to {folder}, and it is something else: remove it.")
-    return link
 
 
 def _backends(folder: Path, server: Path, python_version: str) -> Path:

@@ -3,7 +3,7 @@
     python -m offline.preprocess.s2_term_trans
 
 Why here: the history window of a training row must be the one that serving would have seen just before it. Both come
-from data_exchange_center/genre_history.py, at the same moment, and later stages only read the result.
+from data_exchange_center/user_state.py, at the same moment, and later stages only read the result.
 """
 
 import numpy as np

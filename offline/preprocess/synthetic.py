@@ -8,7 +8,7 @@ What it puts into the data, and so what a model can find there:
   ids alone cannot;
 - ratings are spread like ML-1M's (57.5 % above 3), with at least 20 a user and ties in time.
 
-The figures measured on it say how the pipeline works, and nothing about MovieLens.
+The metrics measured on it say how the pipeline works, and nothing about MovieLens.
 """
 
 import os
@@ -49,7 +49,7 @@ TITLE_WORDS = (
 
 @dataclass(frozen=True)
 class Scale:
-    """How much to generate; the defaults are ML-1M's figures."""
+    """How much to generate; the defaults are ML-1M's numbers."""
 
     users: int = 6040
     items: int = 3883
@@ -223,7 +223,7 @@ def generate(folder: Path, scale: Scale | None = None, seed: int = 2024) -> None
 
     Args:
         folder: where to write; made when missing. The files appear complete or not at all.
-        scale: how much; ML-1M's figures unless given.
+        scale: how much; ML-1M's numbers unless given.
         seed: of numpy's PCG64.
     """
     scale = scale or Scale()

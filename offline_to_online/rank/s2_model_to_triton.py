@@ -34,7 +34,7 @@ from offline_to_online.rank.model_repository import (
 )
 from online.callers.triton_caller import TritonCaller
 
-READS = (catalogue.DATASET, catalogue.DEEPFM_META, catalogue.DEEPFM_MODEL, catalogue.BLEND)
+READS = (catalogue.DEEPFM_META, catalogue.DEEPFM_MODEL, catalogue.BLEND)
 WRITES: Artefacts = ()
 
 

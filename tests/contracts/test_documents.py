@@ -242,6 +242,15 @@ def test_results_of_another_data_set_are_refused(tmp_path: Path, monkeypatch: py
         results.measured_now(Settings())
 
 
+def test_an_evaluation_without_the_server_is_not_taken_for_one_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUN_DIR", str(tmp_path))
+    monkeypatch.setenv("ARTEFACTS_DIR", str(tmp_path))
+    (tmp_path / "evaluate.json").write_text('{"dataset": "generated", "seed": 2024, "server_and_artefacts": null}')
+    assert results.measured_now(Settings()) == {}
+
+
 def test_a_number_that_nothing_measured_is_missed() -> None:
     with pytest.raises(pages.MissingResult, match="evaluate/nothing"):
         pages.filled("{evaluate/nothing:.3f}", {"evaluate": {}})

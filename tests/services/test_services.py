@@ -23,9 +23,9 @@ from services import (
     credentials,
     elasticsearch_distribution,
     elasticsearch_server,
+    folders,
     processes,
     stack,
-    triton_server,
 )
 from services.__main__ import NOT_SERVING
 from services.processes import Port, Recorder, ServiceError, check_port_free
@@ -283,18 +283,22 @@ def test_elasticsearch_gets_its_folders_whatever_their_names(tmp_path: Path) -> 
     assert values["cluster.routing.allocation.disk.threshold_enabled"] is False
 
 
-def test_triton_gets_a_plain_path_to_an_odd_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_script_gets_a_plain_path_to_an_odd_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_ins, odd = tmp_path / "links", tmp_path / ODD_NAME
     stand_ins.mkdir()
-    odd.mkdir()
-    monkeypatch.setattr(triton_server, "STAND_INS", stand_ins)
-    assert triton_server.plain_path(tmp_path) == tmp_path and not list(stand_ins.iterdir())
-    link = triton_server.plain_path(odd)
-    assert shlex.split(str(link)) == [str(link)] and link.samefile(odd) and triton_server.plain_path(odd) == link
+    monkeypatch.setattr(folders, "STAND_INS", stand_ins)
+    assert folders.plain_path(tmp_path) == tmp_path and not list(stand_ins.iterdir())
+    link = folders.plain_path(odd)
+    assert (
+        shlex.split(str(link)) == [str(link)]
+        and link.is_dir()
+        and link.samefile(odd)
+        and folders.plain_path(odd) == link
+    )
     link.unlink()
     link.symlink_to(tmp_path)
     with pytest.raises(ServiceError, match="remove it"):
-        triton_server.plain_path(odd)
+        folders.plain_path(odd)
 
 
 def test_bad_settings_are_named() -> None:
