@@ -33,9 +33,9 @@ def plain_path(folder: Path) -> Path:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     link = _stand_in(folder)
-    if not link.is_symlink():
+    if not os.path.lexists(link):
         link.symlink_to(folder, target_is_directory=True)
-    if link.readlink() != folder or link.lstat().st_uid != os.geteuid():
+    if not link.is_symlink() or link.readlink() != folder or link.lstat().st_uid != os.geteuid():
         raise ServiceError(f"{link} should be a link to {folder}, and is something else: remove it.")
     return link
 

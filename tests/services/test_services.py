@@ -296,9 +296,11 @@ def test_a_start_script_gets_a_plain_path_to_an_odd_folder(tmp_path: Path, monke
         and folders.plain_path(odd) == link
     )
     link.unlink()
-    link.symlink_to(tmp_path)
-    with pytest.raises(ServiceError, match="remove it"):
-        folders.plain_path(odd)
+    for something_else in (lambda: link.symlink_to(tmp_path), link.mkdir):
+        something_else()
+        with pytest.raises(ServiceError, match="remove it"):
+            folders.plain_path(odd)
+        link.unlink(missing_ok=True) if link.is_symlink() else link.rmdir()
 
 
 def test_bad_settings_are_named() -> None:
