@@ -254,14 +254,16 @@ def _ascends(columns: list[pa.ChunkedArray], strictly: bool) -> bool:
     length = len(columns[0])
     if length < 2:
         return True
-    undecided = np.ones(length - 1, bool)  # whether row i and row i + 1 agree in all columns so far
+    # All in Arrow: its arrays reach numpy through a module that imports pandas, and the server is free of it.
+    undecided = None  # whether row i and row i + 1 agree in all columns so far
     for column in columns:
         values = column.combine_chunks()
         before, after = values.slice(0, length - 1), values.slice(1)
-        if np.any(undecided & pc.greater(before, after).to_numpy(zero_copy_only=False)):
+        greater, equal = pc.greater(before, after), pc.equal(before, after)
+        if pc.any(greater if undecided is None else pc.and_(undecided, greater)).as_py():
             return False
-        undecided &= pc.equal(before, after).to_numpy(zero_copy_only=False)
-    return not (strictly and undecided.any())
+        undecided = equal if undecided is None else pc.and_(undecided, equal)
+    return not (strictly and pc.any(undecided).as_py())
 
 
 def _digest(table: pa.Table) -> str:
