@@ -10,7 +10,7 @@ from pathlib import Path
 from data_exchange_center.settings import Settings
 from services.credentials import elasticsearch_password
 from services.elasticsearch_distribution import elasticsearch_home, java_home
-from services.folders import plain_path, reachable_folder
+from services.folders import reachable_folder, stand_in
 from services.processes import Port, Recorder, ServiceError
 from services.readiness import responds
 
@@ -34,9 +34,8 @@ def start(settings: Settings, recorder: Recorder) -> None:
     """Elasticsearch's own distribution from Maven Central, on Java, with its password on."""
     java = java_home()
     as_user = NOBODY if os.geteuid() == 0 else None  # Elasticsearch refuses to run as root
-    base = plain_path(reachable_folder(settings.folder(settings.services_dir), as_user))
-    home = elasticsearch_home(base)
-    state = plain_path(reachable_folder(recorder.folder, as_user)) / "elasticsearch"
+    home = elasticsearch_home(distribution_folder(settings, as_user))
+    state = reachable_folder(recorder.folder, as_user) / "elasticsearch"
     config = state / "config"
     for folder in (state, config, state / "data", state / "logs", state / "tmp"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +56,13 @@ def start(settings: Settings, recorder: Recorder) -> None:
         for path in (state, *state.rglob("*")):
             os.chown(path, as_user, as_user)
     recorder.start("elasticsearch", [str(home / "bin/elasticsearch")], env, state, as_user)
+
+
+def distribution_folder(settings: Settings, user: int | None) -> Path:
+    """Where the distribution is unpacked: SERVICES_DIR, or a stand-in if Elasticsearch could not start from there."""
+    folder = reachable_folder(settings.folder(settings.services_dir), user)
+    # Java parts the paths of a class path at colons, and Elasticsearch's launcher drops what follows a `#`.
+    return stand_in(folder) if set("#:") & set(str(folder)) else folder
 
 
 def configuration(settings: Settings, state: Path) -> str:

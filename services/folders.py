@@ -17,14 +17,13 @@ def reachable_folder(folder: Path, user: int | None) -> Path:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if all(path.stat().st_mode & 0o001 for path in (existing, *existing.parents)):
         return folder
-    return _stand_in(folder)
+    return stand_in(folder)
 
 
 def plain_path(folder: Path) -> Path:
-    """`folder`, or a link to it where its name holds what a start script would not take literally.
+    """`folder`, or a link to it where its name holds what a shell would not take literally.
 
-    Triton starts the Python backend's stub with an unquoted `bash -c`, Elasticsearch writes its paths into a class path
-    and into a file of Java's options: a space, a quote, a colon or a ` #` there would cut them off.
+    For Triton, whose Python backend starts its stub by an unquoted `bash -c`: a space or a quote ends a path there.
 
     Raises:
         ServiceError: something else stands where the link should.
@@ -32,7 +31,7 @@ def plain_path(folder: Path) -> Path:
     if re.fullmatch(r"[\w./+@-]+", str(folder)):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    link = _stand_in(folder)
+    link = stand_in(folder)
     if not os.path.lexists(link):
         link.symlink_to(folder, target_is_directory=True)
     if not link.is_symlink() or link.readlink() != folder or link.lstat().st_uid != os.geteuid():
@@ -40,5 +39,6 @@ def plain_path(folder: Path) -> Path:
     return link
 
 
-def _stand_in(folder: Path) -> Path:
+def stand_in(folder: Path) -> Path:
+    """The place that `folder` alone has under /var/tmp, with a plain name; nothing is there yet."""
     return STAND_INS / f"recsys_pipeline-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"

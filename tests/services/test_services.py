@@ -283,7 +283,13 @@ def test_elasticsearch_gets_its_folders_whatever_their_names(tmp_path: Path) -> 
     assert values["cluster.routing.allocation.disk.threshold_enabled"] is False
 
 
-def test_a_start_script_gets_a_plain_path_to_an_odd_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "is_itself"), [(ODD_NAME, False), ("a #b", False), ("a:b", False), ("a b'é", True)])
+def test_elasticsearch_is_unpacked_where_java_finds_its_jars(name: str, is_itself: bool, tmp_path: Path) -> None:
+    folder = elasticsearch_server.distribution_folder(Settings(services_dir=tmp_path / name), None)
+    assert (folder == tmp_path / name) == is_itself and not set("#:") & set(str(folder))
+
+
+def test_triton_gets_a_plain_path_to_an_odd_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_ins, odd = tmp_path / "links", tmp_path / ODD_NAME
     stand_ins.mkdir()
     monkeypatch.setattr(folders, "STAND_INS", stand_ins)
