@@ -27,7 +27,6 @@ TERM_QUERY = "term"  # names of the two queries: `matched_queries` of a hit list
 VECTOR_QUERY = "vector"
 
 # Feast. Its online store is database 1 of the same Redis.
-FEAST_PROJECT = "recsys_pipeline"
 FEAST_REDIS_DATABASE = 1
 
 

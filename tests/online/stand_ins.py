@@ -106,6 +106,9 @@ def backends_of(services: Services, **others: Any) -> ServingBackends:
     return ServingBackends(**{**roles, **others})
 
 
+Make = Callable[[Services], Engine]
+
+
 def engine_on(services: Services, **others: Any) -> Engine:
     """The engine on stand-ins; whoever makes it closes it."""
     return Engine(backends_of(services, **others), lambda: DATA, lambda: None, 60.0, 2)

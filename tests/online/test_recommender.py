@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,22 +13,7 @@ from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from online.breakers import FAILURES, RETRY_SECONDS
 from online.callers.types import ServedModel, ServiceUnavailable
 from online.engine import Engine
-from tests.online.stand_ins import DATA, Services, backends_of, engine_on
-
-Make = Callable[[Services], Engine]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    made: list[Engine] = []
-
-    def build(services: Services) -> Engine:
-        made.append(engine_on(services))
-        return made[-1]
-
-    yield build
-    for engine in made:
-        engine.close()
+from tests.online.stand_ins import DATA, Make, Services, backends_of
 
 
 def ids(engine: Engine, userid: int = 1, size: int = 50) -> list[int]:

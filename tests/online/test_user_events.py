@@ -1,7 +1,6 @@
 """Establishes what events do: the window moves as if all rows were counted again, and each store gets its part."""
 
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -14,7 +13,7 @@ from online.callers.types import Impression, LiveUser, ServiceUnavailable
 from online.engine import Engine
 from online.serving_data import ItemMetadata
 from online.user_events import Recorded, add_events, history_features
-from tests.online.stand_ins import DATA, Services, engine_on
+from tests.online.stand_ins import DATA, Make, Services
 
 ITEMS = {item: ItemMetadata("", tuple(GENRES[item % 7 : item % 7 + 1 + item % 3])) for item in range(1, 40)}
 impressions = st.builds(
@@ -76,21 +75,6 @@ def test_an_item_that_is_gone_counts_as_one_without_genres() -> None:
 
 
 # --- with stand-ins for the stores -----------------------------------------------------------------------------------
-
-Make = Callable[[Services], Engine]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    made: list[Engine] = []
-
-    def build(services: Services) -> Engine:
-        made.append(engine_on(services))
-        return made[-1]
-
-    yield build
-    for engine in made:
-        engine.close()
 
 
 def record(engine: Engine, userid: int, events: list[Impression]) -> Recorded:
