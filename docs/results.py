@@ -65,7 +65,7 @@ def measured_now(settings: Settings) -> Results:
     for name, section in sections.items():
         about = section.get("dataset"), section.get("seed", settings.seed)
         again = REPORTS.get(name, "make offline")
-        if name != "odd_requests" and about != (settings.dataset_name, settings.seed):
+        if about != (settings.dataset_name, settings.seed):
             raise WrongReport(
                 f"the report {name} was measured on {about[0]} with the seed {about[1]}, not on "
                 f"{settings.dataset_name} with {settings.seed}: measure again with `{again}`."
