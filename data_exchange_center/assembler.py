@@ -1,12 +1,15 @@
-"""Puts the features of a user and of some items together in the declared order.
+"""Puts the features of users and of candidates together in the declared order.
 
-The server, the consistency check and the funnel that the blend is chosen on all call this one function.
+The server, the consistency check and the making of the ranker's training lists all call this one function.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
-from data_exchange_center.arrays import Float32Array, Int64Array, IntArray
+from data_exchange_center.arrays import BoolArray, Float32Array, FloatArray, Int64Array, IntArray
 from data_exchange_center.features import DENSE_COLUMNS, SPARSE_COLUMNS, entity_columns
+from data_exchange_center.recall_features import recall_features
 
 USER_COLUMNS = entity_columns("user")
 ITEM_COLUMNS = entity_columns("item")
@@ -53,3 +56,43 @@ def assemble(user: IntArray, items: IntArray) -> tuple[Int64Array, Float32Array]
         for target, source in item_blocks:
             inputs[:, target] = items[:, source]
     return sparse, dense
+
+
+class RankingInputs(NamedTuple):
+    """The ranking model's inputs for b requests of m candidates each, in the order of triton_models.RANKER.
+
+    Attributes:
+        sparse, dense: [b, m, 23] int64 and [b, m, 36] float32 of `assemble`.
+        recall: [b, m, 5] float32 of `recall_features`.
+        recent, liked: [b, RANKER_IMPRESSIONS] int64 of `user_state.sequences`.
+    """
+
+    sparse: Int64Array
+    dense: Float32Array
+    recall: Float32Array
+    recent: Int64Array
+    liked: Int64Array
+
+
+def ranking_inputs(
+    users: IntArray,
+    items: IntArray,
+    recalled: tuple[FloatArray, BoolArray, BoolArray],
+    recent: tuple[Int64Array, Int64Array],
+) -> RankingInputs:
+    """The ranking model's inputs.
+
+    Args:
+        users: [b, 40] values of USER_COLUMNS.
+        items: [b, m, 19] values of ITEM_COLUMNS.
+        recalled: [b, m] recall scores, and which recall found the candidate: by term, by vector.
+        recent: [b, RANKER_IMPRESSIONS] item indices and likes of the users' last impressions.
+    """
+    lists, width = items.shape[:2]
+    sparse, dense = assemble(np.repeat(users, width, axis=0), items.reshape(lists * width, items.shape[2]))
+    return RankingInputs(
+        sparse.reshape(lists, width, sparse.shape[1]),
+        dense.reshape(lists, width, dense.shape[1]),
+        recall_features(*recalled),
+        *recent,
+    )

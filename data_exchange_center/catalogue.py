@@ -9,23 +9,15 @@ from data_exchange_center import documents
 from data_exchange_center.artefact import Array, Json, StateDict, Table
 from data_exchange_center.columns import Column
 from data_exchange_center.features import COLUMNS, GENRE_FLAGS, HISTORY_COUNTS, entity_columns
-
-
-def _fields(names: tuple[str, ...], kind: pa.DataType) -> list[tuple[str, pa.DataType]]:
-    return [(name, kind) for name in names]
-
-
-def _feature_fields(names: tuple[str, ...]) -> list[tuple[str, pa.DataType]]:
-    """Indices in 32 bits, flags and counts in 8: the training frame is a quarter of its size in 64."""
-    wide = (Column.USER_INDEX, Column.ITEM_INDEX)
-    return [(name, pa.int32() if name in wide else pa.uint8()) for name in names]
-
+from data_exchange_center.schemas import feature_fields, fields
 
 _SPLIT = "offline/preprocess/s1_data_split.py"
 _TERMS = "offline/preprocess/s2_term_trans.py"
 _TERM_RECALL = "offline/recall/s1_term_recall.py"
 _VECTOR_RECALL = "offline/recall/s2_vector_recall.py"
+_SEQUENCE_RECALL = "offline/recall/s3_sequence_recall.py"
 _FEATURES = "offline/rank/s1_feature_engi.py"
+_RANKER = "offline/rank/s3_candidate_ranker.py"
 _TRAIN = "offline/rank/s2_model_train.py"
 
 _IMPRESSION = [
@@ -52,7 +44,7 @@ USERS = Table(
         [
             (Column.USERID, pa.int64()),
             (Column.USER_INDEX, pa.int32()),
-            *_fields((Column.GENDER, Column.AGE, Column.OCCUPATION), pa.uint8()),
+            *fields((Column.GENDER, Column.AGE, Column.OCCUPATION), pa.uint8()),
         ]
     ),
     sorted_by=(Column.USERID,),
@@ -90,7 +82,7 @@ HISTORY = Table(
     "offline/common/history.parquet",
     _TERMS,
     "The history window just before each offline impression.",
-    pa.schema([(Column.IMPRESSION, pa.int64()), *_fields(HISTORY_COUNTS, pa.uint8())]),
+    pa.schema([(Column.IMPRESSION, pa.int64()), *fields(HISTORY_COUNTS, pa.uint8())]),
     sorted_by=(Column.IMPRESSION,),
     aligned_with=OFFLINE_IMPRESSIONS,
 )
@@ -98,7 +90,7 @@ USER_HISTORY = Table(
     "offline/common/user_history.parquet",
     _TERMS,
     "The window after each user's last offline row, for serving.",
-    pa.schema([(Column.USERID, pa.int64()), *_fields(HISTORY_COUNTS, pa.uint8())]),
+    pa.schema([(Column.USERID, pa.int64()), *fields(HISTORY_COUNTS, pa.uint8())]),
     sorted_by=(Column.USERID,),
     aligned_with=USERS,
 )
@@ -106,7 +98,7 @@ ITEM_GENRES = Table(
     "offline/common/item_genres.parquet",
     _TERMS,
     "A flag for each genre of each item.",
-    pa.schema([(Column.ITEMID, pa.int64()), *_fields(GENRE_FLAGS, pa.uint8())]),
+    pa.schema([(Column.ITEMID, pa.int64()), *fields(GENRE_FLAGS, pa.uint8())]),
     sorted_by=(Column.ITEMID,),
     aligned_with=ITEMS,
 )
@@ -140,8 +132,8 @@ TERM_RECALL_METRICS = Json(
 USER_VECTORS = Array(
     "offline/recall/user_vectors.npy",
     _VECTOR_RECALL,
-    "[users + 1, dim] by user_index: inner product with an item vector = FM score up to a per-user constant. Served: "
-    "fitted to all offline rows.",
+    "[users + 1, dim] by user_index: inner product with an item vector = FM score up to a per-user constant. Fitted to "
+    "all offline rows, as what is served: the ranker knows them.",
     dtype="float32",
 )
 ITEM_VECTORS = Array(
@@ -174,16 +166,51 @@ VALID_ITEM_VECTORS = Array(
     "As item_vectors, fitted without the valid rows.",
     dtype="float32",
 )
-FM_MODEL = StateDict(
-    "offline/recall/fm.pt",
-    _VECTOR_RECALL,
-    "State dict of the FM with the `rated` objective.",
-)
+FM_MODEL = StateDict("offline/recall/fm.pt", _VECTOR_RECALL, "State dict of the FM with the `rated` objective.")
 VECTOR_RECALL_METRICS = Json(
     "offline/recall/vector_recall_metrics.json",
     _VECTOR_RECALL,
     "AUC and recall of both FMs and of popularity, with the settings tried on valid.",
     documents.VectorRecallMetrics,
+)
+TOWER_MODEL = StateDict(
+    "offline/recall/tower.pt",
+    _SEQUENCE_RECALL,
+    "State dict of the served user tower, fitted to all offline rows.",
+)
+MEASURED_TOWER_MODEL = StateDict(
+    "offline/recall/measured_tower.pt",
+    _SEQUENCE_RECALL,
+    "The same, fitted to the training rows: the one whose metrics on test are reported.",
+)
+VALID_TOWER_MODEL = StateDict(
+    "offline/recall/valid_tower.pt",
+    _SEQUENCE_RECALL,
+    "The same, fitted without the valid rows: for choices made on valid.",
+)
+TOWER_META = Json(
+    "offline/recall/tower.json",
+    _SEQUENCE_RECALL,
+    "What the towers' state dicts need: sizes, shape, the digest of the ids.",
+    documents.TowerDocument,
+)
+SEQUENCE_USER_VECTORS = Array(
+    "offline/recall/sequence_user_vectors.npy",
+    _SEQUENCE_RECALL,
+    "[users + 1, dim] by user_index: the served tower's vector after each user's last offline row; zeros without one.",
+    dtype="float32",
+)
+SEQUENCE_ITEM_VECTORS = Array(
+    "offline/recall/sequence_item_vectors.npy",
+    _SEQUENCE_RECALL,
+    "[items + 1, dim] by item_index; the last dimension is the item's bias.",
+    dtype="float32",
+)
+SEQUENCE_RECALL_METRICS = Json(
+    "offline/recall/sequence_recall_metrics.json",
+    _SEQUENCE_RECALL,
+    "Recall of the tower beside the retrieval FM, with intervals of the gain, on valid and on test.",
+    documents.SequenceRecallMetrics,
 )
 TRAINING_FRAME = Table(
     "offline/rank/training_frame.parquet",
@@ -192,7 +219,7 @@ TRAINING_FRAME = Table(
     pa.schema(
         [
             (Column.IMPRESSION, pa.int64()),
-            *_feature_fields(COLUMNS),
+            *feature_fields(COLUMNS),
             (Column.LABEL, pa.uint8()),
             (Column.SPLIT, pa.uint8()),
         ]
@@ -204,7 +231,7 @@ USER_FEATURES = Table(
     "offline/rank/user_features.parquet",
     _FEATURES,
     "Each user's features for serving.",
-    pa.schema([(Column.USERID, pa.int64()), *_feature_fields(entity_columns("user"))]),
+    pa.schema([(Column.USERID, pa.int64()), *feature_fields(entity_columns("user"))]),
     sorted_by=(Column.USERID,),
     aligned_with=USERS,
 )
@@ -212,7 +239,7 @@ ITEM_FEATURES = Table(
     "offline/rank/item_features.parquet",
     _FEATURES,
     "Each item's features for serving.",
-    pa.schema([(Column.ITEMID, pa.int64()), *_feature_fields(entity_columns("item"))]),
+    pa.schema([(Column.ITEMID, pa.int64()), *feature_fields(entity_columns("item"))]),
     sorted_by=(Column.ITEMID,),
     aligned_with=ITEMS,
 )
@@ -232,6 +259,11 @@ MEASURED_DEEPFM_MODEL = StateDict(
     _TRAIN,
     "The same, fitted to the training rows: the one whose metrics on test are reported.",
 )
+VALID_DEEPFM_MODEL = StateDict(
+    "offline/rank/valid_deepfm.pt",
+    _TRAIN,
+    "The same, fitted without the valid rows: for choices made on valid.",
+)
 DEEPFM_META = Json(
     "offline/rank/deepfm.json",
     _TRAIN,
@@ -244,9 +276,20 @@ MODEL_METRICS = Json(
     "AUC, log loss and calibration on test of DeepFM, FM, logistic regression, popularity, with intervals.",
     documents.ModelMetrics,
 )
-BLEND = Json(
-    "offline/rank/blend.json",
-    _TRAIN,
-    "The weight of DeepFM's logit in the final score, with the table it was chosen from.",
-    documents.BlendDocument,
+RANKER_MODEL = StateDict(
+    "offline/rank/ranker.pt",
+    _RANKER,
+    "State dict of the served ranking model: DeepFM, the tables that it looks candidates up in, and the rank net.",
+)
+RANKER_META = Json(
+    "offline/rank/ranker.json",
+    _RANKER,
+    "What the state dict needs: features, sizes, layers, the features' hash.",
+    documents.RankerDocument,
+)
+RANKER_METRICS = Json(
+    "offline/rank/ranker_metrics.json",
+    _RANKER,
+    "The ranker's order beside recall's on lists of valid and of test, with intervals, and what was tried.",
+    documents.RankerMetrics,
 )

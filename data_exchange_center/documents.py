@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_exchange_center.limits import RECALL_SIZE
+from data_exchange_center.limits import RECALL_SIZE, TOWER_IMPRESSIONS
 
 Interval = tuple[float, float]  # 95 %, low and high
+Objective = Literal["listwise", "pointwise"]  # of the ranker: softmax over a list, or a logit for each candidate
 DeepInputs = Literal["none", "dense", "dense+side", "dense+all"]  # what the MLP sees; none: there is no MLP
 
 
@@ -111,6 +112,47 @@ class VectorRecallMetrics(Measured):
     popularity: RetrievalMetrics
 
 
+class TowerShape(Document):
+    """What a sequence tower is made of."""
+
+    dim: Annotated[int, Field(description="of the item vectors; exported vectors have one more")] = 64
+    heads: int = 4
+    window: Annotated[int, Field(description="impressions looked back over")] = TOWER_IMPRESSIONS
+    content: Annotated[bool, Field(description="whether weights depend on the items, or on lag and liking alone")] = (
+        True
+    )
+    dropout: float = 0.2
+
+
+class TowerDocument(Document):
+    """What the tower's state dict needs."""
+
+    dataset: str
+    items: Annotated[int, Field(description="size of the vocabulary, unknown counted")]
+    id_digest: Annotated[str, Field(description="of the ids behind the indices")]
+    shape: TowerShape
+
+
+class RecallComparison(Document):
+    """Recall of one set of vectors over the whole catalogue, and its gain over the FM's with the interval."""
+
+    recall_at_50: Annotated[float, Field(alias="recall@50")]
+    recall_at_200: Annotated[float, Field(alias="recall@200")]
+    gain_at_50: Annotated[float, Field(alias="gain@50")]
+    gain_at_50_interval: Annotated[Interval, Field(alias="gain@50_interval")]
+
+
+class SequenceRecallMetrics(Measured):
+    """The tower beside the FM of retrieval: chosen on valid, measured on test."""
+
+    rows: VectorRecallRows
+    shape: TowerShape
+    epochs: int
+    curve: Annotated[list[float], Field(description="Recall@50 on valid after each epoch")]
+    valid: RecallComparison
+    test: RecallComparison
+
+
 class FeatureDocument(Document):
     """The features' order, vocabulary sizes and the hash of both."""
 
@@ -184,12 +226,9 @@ class DeepFmMetrics(RankingMetrics):
     tried: list[Trial]
 
 
-class RankingRows(Document):
+class RankingRows(VectorRecallRows):
     """Rows of each part; `training` is train and valid together."""
 
-    train: int
-    valid: int
-    test: int
     training: int
 
 
@@ -203,17 +242,55 @@ class ModelMetrics(Measured):
     deepfm: DeepFmMetrics
 
 
-class BlendTrial(Document):
-    """One weight of the blend on valid."""
+class RankerDocument(DeepFmDocument):
+    """What the ranking model's state dict needs: what DeepFM's does, and two widths."""
 
-    weight: float
+    vector_dim: Annotated[int, Field(description="of the tower's item vectors without their bias")]
+    fm_dim: Annotated[int, Field(description="of the retrieval FM's vectors")]
+
+
+class ListMetrics(Document):
+    """How well lists of candidates are ordered, over lists with a positive among the user's next impressions."""
+
+    ndcg_at_10: Annotated[float, Field(alias="ndcg@10")]
     ndcg_at_50: Annotated[float, Field(alias="ndcg@50")]
-    gain_interval: Annotated[Interval, Field(description="of the gain over weight 0")]
+    recall_at_50: Annotated[float, Field(alias="recall@50")]
 
 
-class BlendDocument(Document):
-    """The weight of DeepFM's logit in the final score, and the weights that it was chosen from."""
+class RankerComparison(Document):
+    """The ranker's order beside recall's on the same lists."""
 
-    dataset: str
-    weight: float
-    tried: list[BlendTrial]
+    lists: int
+    recall_at_200: Annotated[float, Field(alias="recall@200", description="of the candidates, in whatever order")]
+    recall_order: ListMetrics
+    ranker: ListMetrics
+    gain_at_10: Annotated[float, Field(alias="gain_ndcg@10")]
+    gain_at_10_interval: Annotated[Interval, Field(alias="gain_ndcg@10_interval")]
+
+
+class RankerTrial(Document):
+    """One objective on valid: fitted to the lists of one half of the users, evaluated on those of the other."""
+
+    objective: Objective
+    epochs: int
+    curve: Annotated[list[float], Field(description="NDCG@10 on valid after each epoch")]
+    valid: RankerComparison
+
+
+class LikeHeadMetrics(RankingMetrics):
+    """The served logit's head on the rated rows of test, fitted to those of valid; the gain is over DeepFM."""
+
+    epochs: Annotated[int, Field(description="0 where valid shows no gain over DeepFM, whose logit is served then")]
+    valid_auc: Annotated[float, Field(description="on the rows of the users that the fit has not seen")]
+    valid_auc_of_deepfm: Annotated[float, Field(description="on the same rows")]
+    reliability: Reliability
+
+
+class RankerMetrics(Measured):
+    """The ranking model: chosen on valid, measured on test by a model that has seen the rows of valid alone."""
+
+    objective: Objective
+    epochs: int
+    tried: list[RankerTrial]
+    test: RankerComparison
+    like_head: LikeHeadMetrics

@@ -17,6 +17,7 @@ from functools import cache
 from typing import Literal
 
 from data_exchange_center.columns import Column
+from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from data_exchange_center.vocabularies import FIXED_SIZES, GENRES, slug
 
 Entity = Literal["user", "item"]
@@ -50,6 +51,9 @@ HISTORY_COUNTS: tuple[str, ...] = IMPRESSION_COUNTS + CLICK_COUNTS
 # The ids carry the taste, so they get 16 dimensions; 2 are plenty for tables of 2 to 22 rows.
 ID_DIM = 16
 SIDE_DIM = 2
+
+# What the ranking model is told of the recall that found a candidate; data_exchange_center/recall_features.py.
+RECALL_FEATURES = ("gap", "z", "log_rank", "by_term", "by_vector")
 
 FEATURES: tuple[SparseFeature | DenseFeature, ...] = (
     SparseFeature(Column.USER_INDEX, "user", Column.USERID, ID_DIM),
@@ -98,5 +102,7 @@ def feature_hash(columns: tuple[str, ...], sizes: Mapping[str, int], id_digest: 
         "features": [declared.get(name, name) for name in columns],
         "sizes": dict(sizes),
         "ids": id_digest,
+        "recall": RECALL_FEATURES,
+        "sequences": [TOWER_IMPRESSIONS, RANKER_IMPRESSIONS],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -12,10 +12,10 @@ REDIS_DATABASE = 0
 REDIS_TERM = "user_term:{}"
 REDIS_VECTOR = "user_vector:{}"
 REDIS_FILTER = "user_filter:{}"
-REDIS_RECENT = "user_recent:{}"  # the last WINDOW impressions, oldest first: [[itemid, rating, timestamp], ...]
+REDIS_RECENT = "user_recent:{}"  # the last TOWER_IMPRESSIONS, oldest first: [[itemid, rating, timestamp], ...]
 REDIS_EVENTS = "user_events:{}"  # a list of the events accepted since the last load, by arrival
 REDIS_PREFIXES = tuple(key.format("") for key in (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER, REDIS_RECENT, REDIS_EVENTS))
-REDIS_UNPUSHED = "unpushed_users"  # a set: users whose events are not in Feast yet
+REDIS_UNPUSHED = "unpushed_users"  # a set: users whose events have not reached Feast or their vector yet
 
 # Elasticsearch. The server searches the alias; the loader points it at a new index once that is complete.
 ES_ALIAS = "ml_item"
@@ -48,9 +48,3 @@ ITEM_FEATURES = FeastView("item_features", "item", entity_columns("item"))
 FEAST_VIEWS = (USER_PROFILE, USER_HISTORY, ITEM_FEATURES)
 FEAST_SERVICES = {"user": "ml_user", "item": "ml_item"}
 FEAST_HISTORY_PUSH = "user_history_push"  # the push source of USER_HISTORY
-
-# Triton.
-TRITON_MODEL = "ml_rec"
-TRITON_SPARSE = "sparse_features"  # INT64 [batch, 23]
-TRITON_DENSE = "dense_features"  # FP32 [batch, 36]
-TRITON_OUTPUT = "logit"  # FP32 [batch, 1]

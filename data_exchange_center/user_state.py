@@ -1,4 +1,4 @@
-"""The user's state after some impressions: the history window by genre, and the genres that follow from it.
+"""The user's state after some impressions: the history window by genre, the genres that follow, the last items.
 
 Training rows, serving rows and live events all call the functions below. That is the point of this file: the original
 counts 10 impressions in training and 11 in serving, and nothing in its metrics shows it.
@@ -86,21 +86,48 @@ def newest_windows(userid: Int64Array, flags: UInt8Array, labels: IntArray, user
     return window_counts(flags, labels, starts, ends)
 
 
-def newest_rows(userid: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Where the last WINDOW impressions of each user stand.
+def newest_rows(userid: Int64Array, length: int) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Where the last impressions of each user stand.
 
     Args:
         userid: [n] of the impressions, in the split's order.
+        length: how many of each user at most.
 
     Returns:
-        [users] userids, ascending; [users] first row and [users] row after the last of each one's window.
+        [users] userids, ascending; [users] first row and [users] row after the last of those impressions.
     """
     users, first = np.unique(userid, return_index=True)
     ends = np.r_[first, len(userid)][1:]
-    return users, np.maximum(first, ends - WINDOW), ends
+    return users, np.maximum(first, ends - length), ends
 
 
 def liked_genres(counts: UInt8Array) -> BoolArray:
     """[m, genres] bool: the genres with LIKED_MINIMUM or more positives, from `window_counts`' result."""
     genres = counts.shape[1] // 2
     return counts[:, genres:] >= LIKED_MINIMUM
+
+
+def sequences(
+    items: IntArray, labels: IntArray, starts: Int64Array, ends: Int64Array, length: int
+) -> tuple[Int64Array, Int64Array]:
+    """The last impressions of [start, end) in order, the impression at `end` itself never included.
+
+    Args:
+        items: [n] item_index of the impressions, in the split's order.
+        labels: [n] 1 where the impression was positive.
+        starts: [m] first row of the user.
+        ends: [m] row before which the sequence ends, at least starts.
+        length: impressions of a sequence at most.
+
+    Returns:
+        [m, length] item indices and [m, length] labels, the newest in the last column; 0 where there is no impression,
+        or one of an unknown item.
+    """
+    if not len(items):
+        empty = np.zeros((len(ends), length), np.int64)
+        return empty, empty
+    rows = ends[:, None] + np.arange(-length, 0)
+    present = rows >= starts[:, None]
+    rows = np.maximum(rows, 0)
+    last = np.where(present, items[rows], 0).astype(np.int64)
+    return last, np.where(last > 0, labels[rows], 0).astype(np.int64)

@@ -29,8 +29,9 @@ METRICS: dict[str, Json[Any]] = {
     "dataset": catalogue.DATASET,
     "terms": catalogue.TERM_RECALL_METRICS,
     "vectors": catalogue.VECTOR_RECALL_METRICS,
+    "tower": catalogue.SEQUENCE_RECALL_METRICS,
     "models": catalogue.MODEL_METRICS,
-    "blend": catalogue.BLEND,
+    "ranker": catalogue.RANKER_METRICS,
 }
 PROVENANCE = ("dataset", "seed", "machine")
 VERDICTS_IN_CHINESE = {"higher": "更高", "lower": "更低", "no difference shown": "没有显出差别"}
@@ -82,7 +83,9 @@ def measured_now(settings: Settings) -> Results:
 def _complete_evaluation(report: Results) -> None:
     recall = {name: metrics["recall@50"]["value"] for name, metrics in report["systems"].items()}
     report["times_popularity"] = recall["recommender"] / recall["popularity"]
-    for metrics in report["differences"].values():
+    new_users = report["new_users"]
+    by_events = [metrics["gain over popularity"] for metrics in new_users["by_events"].values()]
+    for metrics in (*report["differences"].values(), *by_events, new_users["one_event"]["gain"]):
         for difference in metrics.values():
             difference["verdict_zh"] = VERDICTS_IN_CHINESE[difference["verdict"]]
 

@@ -28,8 +28,10 @@ STAGES = (
     "offline.preprocess.s2_term_trans",
     "offline.recall.s1_term_recall",
     "offline.recall.s2_vector_recall",
+    "offline.recall.s3_sequence_recall",
     "offline.rank.s1_feature_engi",
     "offline.rank.s2_model_train",
+    "offline.rank.s3_candidate_ranker",
 )
 
 State = dict[str, Any]

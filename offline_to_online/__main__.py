@@ -1,4 +1,4 @@
-"""Runs all loaders in order: Redis, Elasticsearch, Feast, Triton.
+"""Runs all loaders in order: Redis, Elasticsearch, the user tower in Triton, Feast, the ranking model in Triton.
 
     python -m offline_to_online            (or: make load)
 
@@ -15,6 +15,7 @@ from data_exchange_center.stage import run_stage
 LOADERS = (
     "offline_to_online.recall.s1_user_to_redis",
     "offline_to_online.recall.s2_item_to_es",
+    "offline_to_online.recall.s3_tower_to_triton",
     "offline_to_online.rank.s1_feature_to_feast",
     "offline_to_online.rank.s2_model_to_triton",
 )

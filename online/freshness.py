@@ -65,7 +65,7 @@ class Freshness:
         except (ArtefactError, ServiceUnavailable) as error:
             logger.warning("not refreshed: %s", error)
         self._snapshot = Snapshot(data, item_features)
-        self._user_events.push_pending(data.items)
+        self._user_events.push_pending(data)
 
     def start(self, seconds: float) -> None:
         """Begins to refresh every so many seconds, and each second what a service was missing for."""
@@ -83,6 +83,6 @@ class Freshness:
                     self.refresh()
                     due = time.monotonic() + seconds
                 elif self._user_events.is_behind:
-                    self._user_events.push_pending(self._snapshot.data.items)
+                    self._user_events.push_pending(self._snapshot.data)
             except Exception:  # a thread that ends silently would leave the snapshot as it is for ever
                 logger.exception("refresh failed")

@@ -42,9 +42,10 @@ class Step(Generic[Value]):
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The ranking model's part: [n] logits of the n candidates, and the model that they are of."""
+    """The ranking model's part: [n] logits and rank scores of the n candidates, and the model that they are of."""
 
     logits: Float32Array
+    rank_scores: Float32Array
     model: ServedModel
 
 
@@ -89,8 +90,3 @@ class Recommendation:
     def model_version(self) -> str | None:
         """The version of the ranking model; None where it had no part."""
         return self.ranking.model.version if self.ranking else None
-
-    @property
-    def blend_weight(self) -> float | None:
-        """The weight of the logit in the final score; None where the ranking model had no part."""
-        return self.ranking.model.blend_weight if self.ranking else None

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from data_exchange_center.arrays import FloatArray, Int64Array
-from data_exchange_center.assembler import UNKNOWN_USER, USER_COLUMNS, assemble
-from data_exchange_center.scoring import final_scores
+from data_exchange_center.assembler import UNKNOWN_USER, USER_COLUMNS, ranking_inputs
+from data_exchange_center.limits import RANKER_IMPRESSIONS
 from online.breakers import Breakers
 from online.callers.types import Candidates, ScoredItem, ServiceUnavailable, UserRecall
 from online.recommendation import Ranking, Recommendation, Step
 from online.roles import ELASTICSEARCH, FEAST, REDIS, TRITON, ServingBackends
 from online.snapshot import Snapshot
+from online.user_events import sequence_after
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Recommender:
             return Recommendation(snapshot, (), steps, user, features)
 
         # Scores, and the order by them.
-        scored = Step.take(TRITON, partial(self._ranking, features, candidates, snapshot))
+        scored = Step.take(TRITON, partial(self._ranking, user, features, candidates, snapshot))
         items = top_items(candidates, scored.value, size)
         return Recommendation(snapshot, items, (*steps, scored), user, features, candidates, scored.value)
 
@@ -85,10 +86,13 @@ class Recommender:
 
         return self._breakers.send(FEAST, request)
 
-    def _ranking(self, features: Int64Array, candidates: Candidates, snapshot: Snapshot) -> Ranking:
-        inputs = assemble(features, snapshot.item_features.look_up(candidates.itemids))
+    def _ranking(self, user: UserRecall, features: Int64Array, candidates: Candidates, snapshot: Snapshot) -> Ranking:
+        items = snapshot.item_features.look_up(candidates.itemids)
+        recalled = candidates.scores[None], candidates.by_term[None], candidates.by_vector[None]
+        recent = sequence_after(user.recent, snapshot.data.items, RANKER_IMPRESSIONS)
+        inputs = ranking_inputs(features[None], items[None], recalled, recent)
         with self._breakers.use(TRITON):
-            logits, model = self._backends.ranking_model.score(*inputs)
+            scores, model = self._backends.ranking_model.score(inputs)
         if model.feature_hash != snapshot.data.feature_hash:
             # The service works, so that its breaker stays closed; but index 7 of this model is another user.
             logger.warning(
@@ -99,7 +103,7 @@ class Recommender:
                 snapshot.data.feature_hash,
             )
             raise ServiceUnavailable(TRITON, "its model was trained on other features")
-        return Ranking(logits, model)
+        return Ranking(scores.logits[0], scores.rank_scores[0], model)
 
 
 def checked_features(userid: int, features: Int64Array, snapshot: Snapshot) -> Int64Array:
@@ -116,11 +120,9 @@ def checked_features(userid: int, features: Int64Array, snapshot: Snapshot) -> I
 
 
 def top_items(candidates: Candidates, ranking: Ranking | None, size: int) -> tuple[ScoredItem, ...]:
-    """The candidates by their final score, ties by item id; without a ranking, the recall score is the final one."""
+    """The candidates by their rank score, ties by item id; without a ranking, by their recall score."""
     ids, recall = candidates.itemids, candidates.scores
-    scores: FloatArray = recall
-    if ranking:
-        scores = final_scores(ranking.logits.astype(np.float64), recall, ranking.model.blend_weight)
+    scores: FloatArray = ranking.rank_scores if ranking else recall
     top = np.lexsort((ids, -scores))[:size]
     logits = ranking.logits[top].tolist() if ranking else [None] * len(top)
     found_by = [RECALLED_BY[which] for which in (candidates.by_term + 2 * candidates.by_vector)[top].tolist()]

@@ -1,16 +1,17 @@
-"""The four roles that serve a request, as protocols: each declares what its role does, and nothing about who plays it.
+"""The roles that serve a request, as protocols: each declares what its role does, and nothing about who plays it.
 
-Redis, Elasticsearch, Feast and Triton play them in the server (online/callers/), the artefacts in the evaluation, and
-small stand-ins in the tests. A role that cannot do its part raises ServiceUnavailable.
+Redis, Elasticsearch, Feast and Triton, which plays two, serve in the server (online/callers/), the artefacts in the
+evaluation, and small stand-ins in the tests. A role that cannot do its part raises ServiceUnavailable.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from data_exchange_center.arrays import BoolArray, Float32Array, Int64Array
+from data_exchange_center.arrays import BoolArray, Float32Array, FloatArray, Int64Array
+from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.features import Entity
-from online.callers.types import Candidates, Impression, LiveUser, ServedModel, UserRecall
+from online.callers.types import Candidates, Impression, LiveUser, RankingScores, ServedModel, UserRecall
 
 Features = tuple[Int64Array, BoolArray]  # [n, columns] values, zeros where absent; [n] whether the entity is known
 
@@ -29,16 +30,19 @@ class RecallStore(Pingable, Protocol):
         """The user's recall data; None for an unknown user."""
 
     def recent(self, userids: Sequence[int]) -> list[tuple[Impression, ...]]:
-        """The impressions in each user's history window, oldest first."""
+        """The last TOWER_IMPRESSIONS of each user, oldest first."""
 
     def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]]) -> dict[int, int]:
         """Changes all of these users in one transaction, and returns how many events each of them gained."""
 
+    def set_vector(self, userid: int, recent: Sequence[Impression], vector: FloatArray) -> bool:
+        """Replaces the user's vector by the one after these impressions; False where they are not the last any more."""
+
     def pushed(self, userid: int) -> None:
-        """Notes that the feature store holds the user's newest history."""
+        """Notes that vector and feature store follow from the user's last impressions."""
 
     def unpushed(self) -> list[int]:
-        """The users whose newest history the feature store does not hold."""
+        """The users whose vector, or history in the feature store, does not follow from their last impressions yet."""
 
 
 class RecallIndex(Pingable, Protocol):
@@ -67,18 +71,26 @@ class FeatureStore(Pingable, Protocol):
 class RankingModel(Pingable, Protocol):
     """Scores candidates."""
 
-    def score(self, sparse: Int64Array, dense: Float32Array) -> tuple[Float32Array, ServedModel]:
-        """[n] logits, and the model that they are of."""
+    def score(self, inputs: RankingInputs) -> tuple[RankingScores, ServedModel]:
+        """The scores, and the model that they are of."""
+
+
+class UserTower(Protocol):
+    """Makes a user's vector of their last impressions."""
+
+    def user_vectors(self, items: Int64Array, liked: Int64Array) -> tuple[Float32Array, ServedModel]:
+        """[b, dim + 1] the vectors after [b, TOWER_IMPRESSIONS] items and likes, and the model that made them."""
 
 
 @dataclass(frozen=True)
 class ServingBackends:
-    """Who plays the four roles."""
+    """Who plays the roles."""
 
     recall_store: RecallStore
     recall_index: RecallIndex
     feature_store: FeatureStore
     ranking_model: RankingModel
+    user_tower: UserTower
 
     def by_service(self) -> dict[str, Pingable]:
         """Each of them, by the name of the service that plays the role in the server."""

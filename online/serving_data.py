@@ -12,10 +12,11 @@ READS = (catalogue.DATASET, catalogue.USERS, catalogue.ITEMS, catalogue.POPULAR_
 
 @dataclass(frozen=True)
 class ItemMetadata:
-    """What a person reads of an item."""
+    """What a person reads of an item, and its place in the models' tables."""
 
     title: str
     genres: tuple[str, ...]
+    index: int = 0  # item_index: the item as the models know it; 0 is an unknown one
 
 
 # Stands for an item that the present artefacts do not have. The stores may still hold one from before a load.
@@ -73,9 +74,9 @@ def _known_users() -> tuple[int, ...]:
 
 
 def _item_metadata() -> dict[int, ItemMetadata]:
-    columns = catalogue.ITEMS.load([Column.ITEMID, Column.TITLE, Column.GENRES])
+    columns = catalogue.ITEMS.load([Column.ITEMID, Column.TITLE, Column.GENRES, Column.ITEM_INDEX])
     rows = zip(*(column.to_pylist() for column in columns.columns), strict=True)
-    return {itemid: ItemMetadata(title, tuple(genres)) for itemid, title, genres in rows}
+    return {itemid: ItemMetadata(title, tuple(genres), index) for itemid, title, genres, index in rows}
 
 
 def _popular_items() -> tuple[tuple[int, float], ...]:

@@ -1,9 +1,9 @@
-"""An event's way into the stores: it changes the user in the recall store, and the feature store follows.
+"""An event's way into the stores: it changes the user in the recall store; vector and feature store follow.
 
-The recall store decides: once it has taken an event, the event counts. The feature store gets the counts of the user's
-history window, at once where it responds, else in the background.
+The recall store decides: once it has taken an event, the event counts. The user tower then makes the user's new vector,
+and the feature store gets the counts of the history window, at once where they respond, else in the background.
 
-The window is counted by the function that counted the training rows' (data_exchange_center/user_state.py).
+Window and sequences are made by the functions that made the training rows' (data_exchange_center/user_state.py).
 """
 
 import bisect
@@ -15,15 +15,16 @@ from functools import partial
 
 import numpy as np
 
-from data_exchange_center.arrays import UInt8Array
+from data_exchange_center.arrays import Int64Array, UInt8Array
 from data_exchange_center.columns import POSITIVE_ABOVE
 from data_exchange_center.features import HISTORY_COUNTS
-from data_exchange_center.user_state import WINDOW, genre_flags, liked_genres, newest_windows
+from data_exchange_center.limits import TOWER_IMPRESSIONS
+from data_exchange_center.user_state import WINDOW, genre_flags, liked_genres, newest_windows, sequences
 from data_exchange_center.vocabularies import GENRES
 from online.breakers import Breakers
 from online.callers.types import Impression, LiveUser, ServiceUnavailable
-from online.roles import FEAST, REDIS, ServingBackends
-from online.serving_data import UNKNOWN_ITEM_METADATA, ItemMetadata
+from online.roles import FEAST, REDIS, TRITON, ServingBackends
+from online.serving_data import UNKNOWN_ITEM_METADATA, ItemMetadata, ServingData
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,18 @@ def window_after(recent: Sequence[Impression], items: Items) -> UInt8Array:
     flags = genre_flags([items.get(impression.itemid, UNKNOWN_ITEM_METADATA).genres for impression in recent])
     labels = np.array([impression.rating > POSITIVE_ABOVE for impression in recent], np.uint8)
     return newest_windows(np.zeros(len(recent), np.int64), flags, labels, np.zeros(1, np.int64))
+
+
+def sequence_after(recent: Sequence[Impression], items: Items, length: int) -> tuple[Int64Array, Int64Array]:
+    """[1, length] item indices and labels of a user's last impressions, the newest in the last column.
+
+    Args:
+        recent, items: as for `window_after`; an item that is not among `items` counts as no impression.
+        length: of the sequence.
+    """
+    indices = np.array([items.get(i.itemid, UNKNOWN_ITEM_METADATA).index for i in recent], np.int64)
+    labels = np.array([impression.rating > POSITIVE_ABOVE for impression in recent], np.int64)
+    return sequences(indices, labels, np.zeros(1, np.int64), np.array([len(recent)]), length)
 
 
 def history_features(recent: Sequence[Impression], items: Items) -> dict[str, int]:
@@ -73,7 +86,7 @@ def add_events(user: LiveUser, events: Sequence[Impression], items: Items) -> Li
         seen.add(event.itemid)
     if len(log) == len(user.events):
         return user
-    recent = recent[-WINDOW:]
+    recent = recent[-TOWER_IMPRESSIONS:]
     liked = liked_genres(window_after(recent, items))[0]
     terms = tuple(genre for genre, likes in zip(GENRES, liked, strict=True) if likes)
     return LiveUser(terms, tuple(sorted(seen)), tuple(recent), tuple(log))
@@ -84,82 +97,119 @@ def add_events(user: LiveUser, events: Sequence[Impression], items: Items) -> Li
 
 @dataclass(frozen=True)
 class Recorded:
-    """What became of some events: how many were new, and whether the feature store has them, too."""
+    """What became of some events: how many were new, and which services have not followed yet."""
 
     accepted: int
-    is_complete: bool
+    behind: tuple[str, ...] = ()
 
 
 class UserEvents:
-    """Records events and brings the feature store up to date; one object, used by many threads."""
+    """Records events and lets vectors and feature store follow; one object, used by many threads."""
 
     def __init__(self, backends: ServingBackends, breakers: Breakers) -> None:
-        """Keeps the two stores, which are called only where their breaker allows it."""
-        self._recall_store, self._feature_store = backends.recall_store, backends.feature_store
-        self._breakers = breakers
+        """Keeps the backends, which are called only where their breaker allows it."""
+        self._backends, self._breakers = backends, breakers
         self._is_behind = False
 
     @property
     def is_behind(self) -> bool:
-        """Whether an event of this process is not in the feature store yet."""
+        """Whether an event of this process has not reached everything that follows from it."""
         return self._is_behind
 
-    def record(self, events: Mapping[int, Sequence[Impression]], items: Items) -> Recorded:
-        """Takes events into their users' filter, liked genres and history window: all of them, or none.
+    def record(self, events: Mapping[int, Sequence[Impression]], data: ServingData) -> Recorded:
+        """Takes events into their users' filter, liked genres and last impressions: all of them, or none.
 
         Args:
             events: each user's, in order of arrival; known users or not.
-            items: the metadata of the present items.
+            data: the present items, and what a model must have been trained on.
 
         Raises:
             ServiceUnavailable: the recall store does not respond. It has taken all of the events or none. They may be
                 sent again: an event counts once.
         """
-        changes = {user: partial(add_events, events=some, items=items) for user, some in events.items()}
+        changes = {user: partial(add_events, events=some, items=data.items) for user, some in events.items()}
         with self._breakers.use(REDIS):
-            accepted = self._recall_store.update(changes)
-        try:
-            self._push_all((userid for userid, count in accepted.items() if count), items)
-        except ServiceUnavailable:
-            self._is_behind = True
-            return Recorded(sum(accepted.values()), is_complete=False)
-        return Recorded(sum(accepted.values()), is_complete=True)
+            accepted = self._backends.recall_store.update(changes)
+        behind = self._follow_all((userid for userid, count in accepted.items() if count), data)
+        self._is_behind |= bool(behind)
+        return Recorded(sum(accepted.values()), tuple(sorted(behind)))
 
-    def push_pending(self, items: Items) -> None:
-        """Brings the feature store up to date with all events that it missed, as far as the services respond."""
-        was_behind, self._is_behind = (
-            self._is_behind,
-            False,
-        )  # now and not at the end: an event may fall behind meanwhile
+    def push_pending(self, data: ServingData) -> None:
+        """Lets follow what missed some events, as far as the services respond."""
+        was_behind = self._is_behind
+        self._is_behind = False  # now and not at the end: an event may fall behind meanwhile
         try:
             with self._breakers.use(REDIS):
-                pending = self._recall_store.unpushed()
-            self._push_all(pending, items)
+                pending = self._backends.recall_store.unpushed()
         except ServiceUnavailable as error:
             self._is_behind |= was_behind
-            logger.warning("events wait for the feature store: %s", error)
+            logger.warning("events wait: %s", error)
+            return
+        behind = self._follow_all(pending, data)
+        if behind:
+            self._is_behind |= was_behind
+            logger.warning("events wait for %s", ", ".join(sorted(behind)))
 
-    def _push_all(self, userids: Iterable[int], items: Items) -> None:
-        """Brings the feature store up to date with the windows of these users in the recall store.
+    def _follow_all(self, userids: Iterable[int], data: ServingData) -> set[str]:
+        """Brings vectors and feature store up to date with the last impressions of these users.
+
+        Returns:
+            The services that do not respond. The users whom they have missed are still among `unpushed`.
+        """
+        behind: set[str] = set()
+        for userid in userids:
+            if behind >= {TRITON, FEAST} or REDIS in behind:
+                break
+            try:
+                self._follow(userid, data, behind)
+            except ServiceUnavailable as error:
+                behind.add(error.service)
+        return behind
+
+    def _follow(self, userid: int, data: ServingData, behind: set[str]) -> None:
+        """The same for one user; a service that does not respond is added to `behind` and not asked again.
 
         Raises:
-            ServiceUnavailable: one of the stores does not respond. The users that remain are still among `unpushed`.
+            ServiceUnavailable: the recall store does not respond.
         """
-        for userid in userids:
-            moment = time.time_ns()  # taken before the reading: of two pushes at once, the one that read later wins
+        moment = time.time_ns()  # taken before the reading: of two pushes at once, the one that read later wins
+        with self._breakers.use(REDIS):
+            (recent,) = self._backends.recall_store.recent([userid])
+        is_newest = False
+        if TRITON not in behind:
+            try:
+                is_newest = self._move_vector(userid, recent, data)
+            except ServiceUnavailable as error:
+                behind.add(error.service)
+        if FEAST not in behind:
+            try:
+                with self._breakers.use(FEAST):
+                    self._backends.feature_store.push_history(userid, history_features(recent, data.items), moment)
+            except ServiceUnavailable as error:
+                behind.add(error.service)
+        if is_newest and FEAST not in behind:  # else whoever recorded the later event does it, or the next refresh
             with self._breakers.use(REDIS):
-                (recent,) = self._recall_store.recent([userid])
-            counts = history_features(recent, items)
-            with self._breakers.use(FEAST):
-                self._feature_store.push_history(userid, counts, moment)
-            with self._breakers.use(REDIS):
-                self._recall_store.pushed(userid)
+                self._backends.recall_store.pushed(userid)
+
+    def _move_vector(self, userid: int, recent: Sequence[Impression], data: ServingData) -> bool:
+        """Gives the user the vector after these impressions; False where a later event has come in.
+
+        Raises:
+            ServiceUnavailable: a service does not respond, or the tower knows other items.
+        """
+        sequence = sequence_after(recent, data.items, TOWER_IMPRESSIONS)
+        with self._breakers.use(TRITON):
+            vectors, tower = self._backends.user_tower.user_vectors(*sequence)
+        if tower.feature_hash != data.feature_hash:
+            raise ServiceUnavailable(TRITON, "its user tower was trained on other items: run `make load`")
+        with self._breakers.use(REDIS):
+            return self._backends.recall_store.set_vector(userid, recent, vectors[0])
 
     def history(self, userid: int) -> tuple[Impression, ...]:
-        """The user's latest impressions, the newest first.
+        """The impressions in the user's history window, the newest first.
 
         Raises:
             ServiceUnavailable: the recall store does not respond.
         """
         with self._breakers.use(REDIS):
-            return self._recall_store.recent([userid])[0][::-1]
+            return self._backends.recall_store.recent([userid])[0][: -WINDOW - 1 : -1]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import requests
 
-from offline.preprocess.synthetic import Scale, generate
+from offline.preprocess.synthetic.files import generate
+from offline.preprocess.synthetic.scale import Scale
 from testkit.stack import settings_of_its_own
 
 CHECK = "offline_to_online.rank.s3_check_offline_and_online"

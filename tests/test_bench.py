@@ -43,14 +43,17 @@ REPORT: dict[str, Any] = {
             "offline.preprocess.s1_data_split",
             "offline.preprocess.s2_term_trans",
             "offline.recall.s2_vector_recall",
+            "offline.recall.s3_sequence_recall",
             "offline.rank.s1_feature_engi",
             "offline.rank.s2_model_train",
+            "offline.rank.s3_candidate_ranker",
             "offline_to_online.recall.s1_user_to_redis",
         )
     },
     "deepfm_rows_a_second": 400_000,
     "requests": {
         "machine": {"cores": 2, "load_average": [0.0, 0.0, 0.0]},
+        "web_pss_mib": 230,
         "floor": {
             "request_ms": 5.0,
             "calls_only_server_ms": 4.6,
@@ -83,11 +86,13 @@ def test_targets_that_are_met_and_targets_that_are_not() -> None:
     )
     slow = deepcopy(REPORT)
     slow["steps"]["offline.rank.s2_model_train"] = {"seconds": 91.0, "peak_mib": 1.0}
+    slow["steps"]["offline.rank.s3_candidate_ranker"] = {"seconds": 1.0, "peak_mib": 2049.0}
     slow["requests"]["clients"]["16"]["p99_ms"] = 15.1
     slow["requests"]["floor"]["request_over_calls_as_made"] = 1.21
     slow["ratings"][1]["seconds"] = 11.1
     assert missed(slow) == [
-        "DeepFM: the same, baselines, blend",
+        "DeepFM: the same, and baselines",
+        "ranker: lists, choice, measured and served fits",
         "one client, p50 over its calls without the request",
         "16 clients, p99 over p50",
         "preprocess 10 × the ratings",

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from onnx import numpy_helper
 from data_exchange_center import catalogue
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from data_exchange_center.features import COLUMNS, HISTORY_COUNTS
-from data_exchange_center.serving_names import ES_ALIAS, USER_HISTORY
+from data_exchange_center.limits import VECTOR_RECALL_SIZE
+from data_exchange_center.serving_names import ES_ALIAS, REDIS_RECENT, REDIS_VECTOR, USER_HISTORY
 from data_exchange_center.settings import Settings
+from data_exchange_center.triton_models import MODELS
 from offline_to_online.__main__ import LOADERS
 from offline_to_online.recall.user_recall import users_to_load
 from online.callers.es_caller import elasticsearch_client
@@ -35,7 +38,6 @@ def some_users(count: int) -> list[int]:
 def test_users_get_fifty_unseen_items_in_order(served: Stack) -> None:
     seen = dict(zip(*catalogue.USER_FILTER.load().to_pydict().values(), strict=True))
     titles = dict(zip(*catalogue.ITEMS.load(["itemid", "title"]).to_pydict().values(), strict=True))
-    weight = catalogue.BLEND.load().weight
     lists = []
     for user in some_users(30):
         response = served.recommend(user)
@@ -47,24 +49,24 @@ def test_users_get_fifty_unseen_items_in_order(served: Stack) -> None:
         order = [(-item["score"], item["itemid"]) for item in items]
         assert order == sorted(order)
         for item in items:
-            assert item["score"] == pytest.approx(item["logit"] * weight + item["recall_score"])
+            assert item["logit"] is not None and item["recall_score"] != item["score"]
             assert item["recalled_by"] and set(item["recalled_by"]) <= {"term", "vector"}
         lists.append(tuple(item["itemid"] for item in items))
     assert len(set(lists)) > 25  # users do not all get the same list
 
 
 def test_candidates_are_those_of_the_exact_search(served: Stack) -> None:
-    """The funnel that the blend was chosen on, against Elasticsearch: same items, same recall scores."""
+    """The funnel that the ranker was trained on, against Elasticsearch: same items, same recall scores."""
     users = users_to_load()
     items = catalogue.ITEMS.load()
-    vectors = catalogue.ITEM_VECTORS.load()[items["item_index"].to_numpy()]
+    vectors = catalogue.SEQUENCE_ITEM_VECTORS.load()[items["item_index"].to_numpy()]
     ids = items["itemid"].to_numpy()
     for user in some_users(10):
         response = served.recommend(user, size=200)
         assert len(response["items"]) == 200
         products = dict(zip(ids.tolist(), (vectors @ np.float32(users[user].vector)).tolist(), strict=True))
         by_vector = [item for item in response["items"] if "vector" in item["recalled_by"]]
-        size = 150 if users[user].terms else 200
+        size = VECTOR_RECALL_SIZE if users[user].terms else 200
         assert len(by_vector) == size
         for item in by_vector:
             bonus = TERM_BONUS * ("term" in item["recalled_by"])
@@ -169,21 +171,74 @@ def test_one_altered_value_in_feast_fails_the_check(served: Stack) -> None:
     succeed(CHECK, **served.env)
 
 
-def test_one_altered_weight_fails_the_check(served: Stack) -> None:
+@pytest.mark.parametrize(
+    ("model", "weight", "place"),
+    [
+        ("ml_rec", "deepfm.groups.16.table", (17, 3)),
+        ("ml_rec", "rank.attention.queries.weight", (2, 5)),
+        ("ml_rec", "like.mlp.0.weight", (3, 3)),
+        ("ml_user_tower", "attention.liked_values.weight", (4, 4)),
+    ],
+)
+def test_one_altered_weight_fails_the_check(model: str, weight: str, place: tuple[int, int], served: Stack) -> None:
     """In the file that Triton serves, by the least that a float can differ."""
-    file = max((served.artefacts / "online/triton/ml_rec").glob("*/model.onnx"), key=lambda f: int(f.parent.name))
+    file = max((served.artefacts / "online/triton" / model).glob("*/model.onnx"), key=lambda f: int(f.parent.name))
     original = file.read_bytes()
-    model = onnx.load(file)
-    tensor = next(t for t in model.graph.initializer if t.name == "groups.16.table")
+    content = onnx.load(file)
+    tensor = next(t for t in content.graph.initializer if t.name == weight)
     values = numpy_helper.to_array(tensor).copy()
-    values[17, 3] = np.nextafter(values[17, 3], np.float32(np.inf))
+    values[place] = np.nextafter(values[place], np.float32(np.inf))
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     try:
-        file.write_bytes(model.SerializeToString())
+        file.write_bytes(content.SerializeToString())
         printed = refused_check(served)
-        assert "groups.16.table[17, 3]" in printed and "the weights differ" in printed
+        assert f"{model}: weight {weight}{list(place)}" in printed and "the weights of both models differ" in printed
     finally:
         file.write_bytes(original)
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "what"),
+    [
+        (
+            REDIS_RECENT,
+            lambda recent: [[recent[0][0], recent[0][1] % 5 + 1, recent[0][2]], *recent[1:]],
+            "last impressions",
+        ),
+        (REDIS_RECENT, lambda recent: recent[1:], "impressions"),
+        (REDIS_VECTOR, lambda vector: [vector[0] + 1e-4, *vector[1:]], "vectors of 943 users"),
+        (REDIS_VECTOR, lambda vector: [], "vectors of 943 users"),
+    ],
+)
+def test_one_altered_sequence_or_vector_in_redis_fails_the_check(
+    key: str, change: Callable[[list], list], what: str, served: Stack
+) -> None:
+    user = some_users(5)[2]
+    with redis.Redis(port=int(served.env["REDIS_PORT"])) as client:
+        original = client.get(key.format(user))
+        client.set(key.format(user), json.dumps(change(json.loads(original))))  # type: ignore[arg-type]
+        try:
+            printed = refused_check(served)
+            assert what in printed and str(user) in printed and "1 places" in printed
+        finally:
+            client.set(key.format(user), original)  # type: ignore[arg-type]
+
+
+def test_one_altered_item_vector_fails_the_check(served: Stack) -> None:
+    client, item = elasticsearch_client(Settings(), 10), catalogue.ITEMS.load()["itemid"].to_pylist()[7]
+    original = client.get(index=ES_ALIAS, id=str(item))["_source"]
+
+    def write(change: float) -> None:
+        vector = [original["vector"][0] + change, *original["vector"][1:]]
+        client.index(index=ES_ALIAS, id=str(item), document={**original, "vector": vector}, refresh=True)
+
+    write(0.01)
+    try:
+        printed = refused_check(served)
+        assert "the vectors of 1,682 items differ" in printed and str(item) in printed
+    finally:
+        write(0)
+        client.close()
     succeed(CHECK, **served.env)
 
 
@@ -191,7 +246,7 @@ def test_a_swapped_column_fails_the_check(served: Stack, tmp_path: Path) -> None
     """The model says that it was trained on another order than is declared."""
     copy = tmp_path / "artefacts"
     shutil.copytree(served.artefacts, copy)
-    file = copy / catalogue.DEEPFM_META.path
+    file = copy / catalogue.RANKER_META.path
     meta = json.loads(file.read_text())
     meta["columns"][30], meta["columns"][31] = meta["columns"][31], meta["columns"][30]
     file.write_text(json.dumps(meta))
@@ -219,14 +274,15 @@ def test_each_loader_runs_as_a_script_from_its_own_folder(loader: str, served: S
     after = served.recommend(some_users(1)[0])
     assert [item["itemid"] for item in after["items"]] == [item["itemid"] for item in before["items"]]
     grown = int(after["model_version"]) - int(before["model_version"])
-    assert grown == (1 if loader.endswith("triton") else 0)
+    assert grown == (1 if loader.endswith("model_to_triton") else 0)
 
 
 def test_loaders_leave_one_alias_and_few_versions(served: Stack) -> None:
     client = elasticsearch_client(Settings(), 10)
     assert len(client.indices.get_alias(name=ES_ALIAS)) == 1
     assert len(client.indices.get(index=f"{ES_ALIAS}-*")) <= 2
-    assert len(list((served.artefacts / "online/triton/ml_rec").glob("*/model.onnx"))) <= 2
+    for model in MODELS:
+        assert len(list((served.artefacts / "online/triton" / model.name).glob("*/model.onnx"))) <= 2
     assert not list((served.artefacts / "online/triton").glob(".*"))
     client.close()
 

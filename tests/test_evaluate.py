@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.quality import charts, systems
 from benchmarks.quality.artefact_backends import ArtefactRecallIndex, ArtefactRecallStore
@@ -23,7 +24,9 @@ from online.callers.types import ScoredItem, UserRecall
 from testkit.stack import free_ports
 from tests.conftest import ROOT, Offline, Stack, run_module, succeed
 
-EVALUATION_CHARTS = {"learning_curves.png", "auc.png", "evaluation.png", "funnel.png", "calibration.png"}
+EVALUATION_CHARTS = {
+    f"{name}.png" for name in ("learning_curves", "auc", "stages", "evaluation", "funnel", "calibration")
+}
 
 
 def test_metrics_equal_slow_ones() -> None:
@@ -68,7 +71,10 @@ def test_the_funnel_narrows(artefacts: Offline) -> None:
 
 
 def test_the_index_on_artefacts_is_the_exact_search(artefacts: Offline) -> None:
-    users, index = ArtefactRecallStore(catalogue.USER_VECTORS), ArtefactRecallIndex(catalogue.ITEM_VECTORS)
+    users, index = (
+        ArtefactRecallStore(catalogue.SEQUENCE_USER_VECTORS.load()),
+        ArtefactRecallIndex(catalogue.SEQUENCE_ITEM_VECTORS.load()),
+    )
     user = next(u for u in users.users.values() if not u.terms)
     hits = index.recall(user, len(index.ids))
     products = index.vectors @ np.float32(user.vector)
@@ -109,7 +115,26 @@ def test_make_evaluate_through_the_server_and_without_one(served: Stack, tmp_pat
     for report in reports:
         recalls = {name: metrics["recall@50"]["value"] for name, metrics in report["systems"].items()}
         assert recalls["recommender"] > 1.5 * recalls["popularity"]
-        assert report["auc"]["DeepFM's logit"]["value"] > report["auc"]["popularity"]["value"]
+        assert set(report["systems"]) == {
+            systems.SERVED, systems.POPULARITY, systems.BY_TERM, systems.BY_FM, systems.BY_SEQUENCE, systems.NOT_RANKED,
+            systems.EVERYTHING_BY_LOGIT, systems.NOT_REFITTED, systems.LAMBDAMART, systems.ORACLE,
+        }  # fmt: skip
+        ndcg = {name: metrics["ndcg@10"]["value"] for name, metrics in report["systems"].items()}
+        assert ndcg[systems.POPULARITY] < ndcg[systems.NOT_RANKED] < ndcg[systems.SERVED] < ndcg[systems.ORACLE]
+        gain = report["differences"][f"{systems.SERVED} - {systems.NOT_RANKED}"]["ndcg@10"]
+        assert gain["verdict"] == "higher" and gain["interval"][0] > 0
+        shares = report["recalls"]
+        assert shares["all together"] >= max(
+            shares[n]["alone"] for n in (systems.BY_TERM, systems.BY_FM, systems.BY_SEQUENCE)
+        )
+        assert all(shares[n]["adds"] >= 0 for n in (systems.BY_TERM, systems.BY_FM, systems.BY_SEQUENCE))
+        new_users = report["new_users"]["by_events"]
+        assert list(new_users) == ["0", "1", "3", "10", "50"]
+        assert new_users["0"]["gain over popularity"]["ndcg@10"]["value"] == 0
+        assert new_users["50"]["gain over popularity"]["ndcg@10"]["verdict"] == "higher"
+        one_event = report["new_users"]["one_event"]
+        assert one_event["lists_unchanged"] < 0.05 and 0.3 < one_event["shared_items@50"] < 1
+        assert report["auc"]["like head's logit"]["value"] > report["auc"]["popularity"]["value"]
         shares = list(report["funnel"].values())
         assert shares[0] == 1 and shares == sorted(shares, reverse=True)
         assert all(m["recall@50"]["interval"][0] < recalls[name] for name, m in report["systems"].items())
@@ -117,11 +142,11 @@ def test_make_evaluate_through_the_server_and_without_one(served: Stack, tmp_pat
 
 
 def test_a_server_of_other_artefacts_is_refused(served: Stack, tmp_path: Path) -> None:
-    """Another blend weight in the artefacts than in the loaded model: the lists differ, and the evaluation says so."""
+    """Other weights in the artefacts than in the loaded model: the lists differ, and the evaluation says so."""
     copy = tmp_path / "artefacts"
     shutil.copytree(served.artefacts, copy, ignore=shutil.ignore_patterns("online"))
-    blend = json.loads((copy / catalogue.BLEND.path).read_text())
-    (copy / catalogue.BLEND.path).write_text(json.dumps({**blend, "weight": blend["weight"] + 1}))
+    state = catalogue.RANKER_MODEL.load()
+    torch.save({**state, "rank.first_weight": -state["rank.first_weight"]}, copy / catalogue.RANKER_MODEL.path)
     done = run_module("benchmarks.quality.evaluate", **{**served.env, "ARTEFACTS_DIR": str(copy)})
     assert done.returncode == 1 and "are not those of the artefacts" in done.stderr, done.stdout + done.stderr
 
@@ -132,7 +157,7 @@ def test_popularity_is_counted_over_all_offline_rows(artefacts: Offline) -> None
     item_catalogue = ItemCatalogue.load()
     assert most[item_catalogue.by_popularity[0]] == most.max()
     user = int(OnlineRows.load().userid[0])
-    known = ArtefactRecallStore(catalogue.USER_VECTORS)
+    known = ArtefactRecallStore(catalogue.SEQUENCE_USER_VECTORS.load())
     assert not set(systems.popular([user], item_catalogue, known)[user]) & set(known.users[user].seen)
 
 

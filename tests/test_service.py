@@ -92,7 +92,7 @@ def test_a_load_says_again_what_the_artefacts_say(stack: Stack) -> None:
     before = stack.recommend(userid)
     event = {"userid": userid, "itemid": before["items"][0]["itemid"], "rating": 1, "ts": 2_000_000_000}
     requests.post(f"{stack.url}/events", json=event, timeout=5).raise_for_status()
-    for loader in (LOADERS[0], LOADERS[2]):
+    for loader in (LOADERS[0], LOADERS[3]):
         succeed(loader, **stack.env)
     succeed(CHECK, **stack.env)
     assert stack.recommend(userid)["items"] == before["items"]
@@ -255,7 +255,7 @@ def test_new_models_and_indices_are_used_without_a_failed_request(stack: Stack) 
     load = threading.Thread(target=lambda: outcomes.append(ask_often(Settings(), users(), 4, loading.is_set)))
     load.start()
     try:
-        for loader in (LOADERS[3], LOADERS[1], LOADERS[3]):
+        for loader in (LOADERS[4], LOADERS[1], LOADERS[2], LOADERS[4]):
             succeed(loader, **stack.env)
     finally:
         loading.clear()

@@ -7,37 +7,46 @@ import numpy as np
 import torch
 
 from data_exchange_center import catalogue
-from data_exchange_center.arrays import BoolArray, Float32Array, Float64Array, Int64Array
-from data_exchange_center.artefact import Array, StateDict, Table
+from data_exchange_center.arrays import BoolArray, Float32Array, Float64Array, FloatArray, Int64Array
+from data_exchange_center.artefact import Table
+from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.columns import Column
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from data_exchange_center.features import JOIN_KEYS, Entity, entity_columns
 from data_exchange_center.tables import to_matrix
 from data_exchange_center.user_state import genre_flags
-from offline.rank.deepfm import DeepFM, deepfm_from
+from offline.rank.ranker import CandidateKnowledge, Ranker, ranker_from
+from offline.rank.s3_candidate_ranker import MEASURED
 from offline.recall.array_recall import recall_on_arrays, term_matches
+from offline.recall.interactions import Parts
+from offline.recall.s3_sequence_recall import vectors_after
+from offline.recall.sequence_tower import SequenceTower, tower_from
 from offline_to_online.recall.user_recall import latest_impressions, users_to_load
-from online.callers.types import Candidates, Impression, LiveUser, ServedModel, UserRecall
+from online.callers.types import Candidates, Impression, LiveUser, RankingScores, ServedModel, UserRecall
 from online.roles import Features, ServingBackends
 
 
 class ArtefactRecallStore:
     """The recall data of the artefacts, in place of Redis. There are no events."""
 
-    def __init__(self, vectors: Array) -> None:
-        """Reads terms, filters and these vectors."""
-        self.users = users_to_load(vectors)
+    def __init__(self, vectors: Float32Array) -> None:
+        """Reads terms, filters and last impressions; `vectors` [users + 1, dim] by user_index."""
         self._recent = latest_impressions()
+        self.users = users_to_load(self._recent, vectors)
 
     def user(self, userid: int) -> UserRecall | None:
         """The user's recall data; None for an unknown user."""
         return self.users.get(userid)
 
     def recent(self, userids: Sequence[int]) -> list[tuple[Impression, ...]]:
-        """The impressions in each user's window, oldest first."""
+        """The last impressions of each user, oldest first."""
         return [self._recent.get(userid, ()) for userid in userids]
 
     def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]]) -> dict[int, int]:
+        """Not implemented: artefacts are not changed by events."""
+        raise NotImplementedError
+
+    def set_vector(self, userid: int, recent: Sequence[Impression], vector: FloatArray) -> bool:
         """Not implemented: artefacts are not changed by events."""
         raise NotImplementedError
 
@@ -55,11 +64,11 @@ class ArtefactRecallStore:
 class ArtefactRecallIndex:
     """Recall on arrays, in place of Elasticsearch: the same scores, selection and order of hits that tie."""
 
-    def __init__(self, vectors: Array) -> None:
-        """Reads the items' genres and these vectors."""
+    def __init__(self, vectors: Float32Array) -> None:
+        """Reads the items' genres; `vectors` [items + 1, dim] by item_index."""
         items, popular = catalogue.ITEMS.load(), catalogue.POPULAR_ITEMS.load()
         self.ids: Int64Array = items[Column.ITEMID].to_numpy()  # [items], ascending
-        self.vectors: Float32Array = vectors.load()[items[Column.ITEM_INDEX].to_numpy()]  # [items, dim]
+        self.vectors: Float32Array = vectors[items[Column.ITEM_INDEX].to_numpy()]  # [items, dim]
         self._flags = genre_flags(items[Column.GENRES].to_pylist())  # [items, genres]
         self._popularity_rank = np.empty(len(self.ids), np.int64)
         by_popularity = np.searchsorted(self.ids, popular[Column.ITEMID].to_numpy())
@@ -137,50 +146,75 @@ class ArtefactFeatureStore:
 
 
 class ArtefactRankingModel:
-    """DeepFM in PyTorch, in place of Triton."""
+    """The ranking model in PyTorch, in place of Triton."""
 
-    def __init__(self, weights: StateDict) -> None:
-        """Reads these weights, and the blend's."""
-        document = catalogue.DEEPFM_META.load()
-        self.model: DeepFM = deepfm_from(document.settings, weights.load())
-        self.served = ServedModel(
-            version="artefacts",
-            columns=document.columns,
-            feature_hash=document.feature_hash,
-            state_digest="",
-            blend_weight=catalogue.BLEND.load().weight,
-        )
+    def __init__(self, ranker: Ranker) -> None:
+        """Scores with this one."""
+        document = catalogue.RANKER_META.load()
+        self.ranker = ranker.eval()
+        self._served = ServedModel("artefacts", document.columns, document.feature_hash, state_digest="")
 
     @torch.no_grad()
-    def score(self, sparse: Int64Array, dense: Float32Array) -> tuple[Float32Array, ServedModel]:
-        """Logits [n] and the model that made them."""
-        logits: Float32Array = self.model(torch.from_numpy(sparse), torch.from_numpy(dense)).squeeze(1).numpy()
-        return logits, self.served
+    def score(self, inputs: RankingInputs) -> tuple[RankingScores, ServedModel]:
+        """The scores, and the model that made them."""
+        logits, rank_scores = self.ranker(*map(torch.from_numpy, inputs))
+        return RankingScores(logits.numpy(), rank_scores.numpy()), self._served
 
     def ping(self) -> None:
         """Returns, since the artefacts are always there."""
 
 
+class ArtefactUserTower:
+    """The user tower in PyTorch, in place of Triton."""
+
+    def __init__(self, tower: SequenceTower) -> None:
+        """Makes vectors with this one."""
+        self.tower = tower.eval()
+        self._served = ServedModel("artefacts", (), catalogue.RANKER_META.load().feature_hash, state_digest="")
+
+    @torch.no_grad()
+    def user_vectors(self, items: Int64Array, liked: Int64Array) -> tuple[Float32Array, ServedModel]:
+        """[b, dim + 1] the vectors after these impressions, and the model that made them."""
+        vectors: Float32Array = self.tower(torch.from_numpy(items), torch.from_numpy(liked)).numpy()
+        return vectors, self._served
+
+
 @dataclass(frozen=True)
 class ArtefactBackends(ServingBackends):
-    """All four roles; read once, they serve everything that is compared."""
+    """All roles; read once, they serve everything that is compared."""
 
     recall_store: ArtefactRecallStore
     recall_index: ArtefactRecallIndex
     feature_store: ArtefactFeatureStore
     ranking_model: ArtefactRankingModel
+    user_tower: ArtefactUserTower
 
     @classmethod
-    def load(cls, refitted: bool = True) -> "ArtefactBackends":
-        """With what is served, or (`refitted` False) with what was fitted to the training rows alone."""
-        users, items, weights = (
-            (catalogue.USER_VECTORS, catalogue.ITEM_VECTORS, catalogue.DEEPFM_MODEL)
-            if refitted
-            else (catalogue.MEASURED_USER_VECTORS, catalogue.MEASURED_ITEM_VECTORS, catalogue.MEASURED_DEEPFM_MODEL)
-        )
+    def load(cls) -> "ArtefactBackends":
+        """What is served."""
+        tower = tower_from(catalogue.TOWER_META.load(), catalogue.TOWER_MODEL.load())
+        ranker = ranker_from(catalogue.RANKER_META.load(), catalogue.RANKER_MODEL.load())
         return cls(
-            ArtefactRecallStore(users),
-            ArtefactRecallIndex(items),
+            ArtefactRecallStore(catalogue.SEQUENCE_USER_VECTORS.load()),
+            ArtefactRecallIndex(catalogue.SEQUENCE_ITEM_VECTORS.load()),
             ArtefactFeatureStore(),
-            ArtefactRankingModel(weights),
+            ArtefactRankingModel(ranker),
+            ArtefactUserTower(tower),
+        )
+
+    def not_refitted(self, parts: Parts) -> "ArtefactBackends":
+        """The same with tower, DeepFM and tables that were fitted to the training rows alone.
+
+        The users' last impressions are those of all offline rows: they are no parameter of a model.
+        """
+        funnel = MEASURED.funnel(parts.training)
+        user_vectors, item_vectors = vectors_after(funnel.tower, parts.offline)
+        served = self.ranking_model.ranker
+        ranker = Ranker(funnel.deepfm, CandidateKnowledge(funnel.knowledge), served.like, served.rank)
+        return ArtefactBackends(
+            ArtefactRecallStore(user_vectors),
+            ArtefactRecallIndex(item_vectors),
+            self.feature_store,
+            ArtefactRankingModel(ranker),
+            ArtefactUserTower(funnel.tower),
         )

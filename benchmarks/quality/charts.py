@@ -15,14 +15,24 @@ from pathlib import Path
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.drawing import OTHER, OWN, THIRD, chart, interval_bars
+from benchmarks.quality.systems import BY_FM, BY_SEQUENCE, LAMBDAMART, ORACLE, POPULARITY, SERVED
 from benchmarks.report import Report, charts_folder, read_report
 from benchmarks.speed.latency_chart import latency
 from data_exchange_center import catalogue
-from data_exchange_center.documents import ModelMetrics, Trial, VectorRecallMetrics
+from data_exchange_center.documents import ModelMetrics, RankerMetrics, Trial, VectorRecallMetrics
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 
 PUBLISHED = ROOT / "pic"
+# What stands beside each bar of the stages' chart.
+STAGES = {
+    POPULARITY: "popularity",
+    BY_FM: "FM recall",
+    BY_SEQUENCE: "sequence recall",
+    SERVED: "both recalls and the ranker (served)",
+    LAMBDAMART: "the same candidates by LambdaMART",
+    ORACLE: "oracle: the generator's own truth",
+}
 
 
 class ChartError(Exception):
@@ -65,16 +75,16 @@ def learning_curves(vectors: VectorRecallMetrics, models: ModelMetrics, folder: 
     return file
 
 
-def auc_on_test(models: ModelMetrics, folder: Path) -> Path:
-    """AUC of the four models on test with intervals."""
-    names = ["popularity", "logistic regression on the ids", "FM", "DeepFM"]
+def auc_on_test(models: ModelMetrics, ranker: RankerMetrics, folder: Path) -> Path:
+    """AUC of the models on test with intervals."""
+    names = ["popularity", "logistic regression on the ids", "FM", "DeepFM", "DeepFM and sequence (served)"]
     measured = [
         {"value": model.test_auc, "interval": model.test_auc_interval}
-        for model in (models.popularity, models.logistic_regression, models.fm, models.deepfm)
+        for model in (models.popularity, models.logistic_regression, models.fm, models.deepfm, ranker.like_head)
     ]
     file = folder / "auc.png"
     with chart(file, models.dataset, 6, 2.2) as (axis,):
-        interval_bars(axis, names, measured, {"DeepFM"}, "{:.4f}")
+        interval_bars(axis, names, measured, {names[-1]}, "{:.4f}")
         axis.set(title="AUC on the rated rows of test, with 95 % intervals", xlim=(0.5, None))
     return file
 
@@ -88,6 +98,29 @@ def systems(report: Report, folder: Path) -> Path:
             interval_bars(axis, names, [report["systems"][name][metric] for name in names], {names[0]})
             axis.set_title(f"{title} on the online rows")
         axes[1].set_yticklabels([])
+    return file
+
+
+def stages(report: Report, folder: Path) -> Path:
+    """What each stage is worth: NDCG@10 from popularity to the ranker and its yardsticks; by events of new users."""
+    shown = [name for name in STAGES if name in report["systems"]]
+    by_events, file = report["new_users"]["by_events"], folder / "stages.png"
+    measured = [report["systems"][name]["ndcg@10"] for name in shown]
+    with chart(file, report["dataset"], 10.5, 2.9, 2) as (bars, curve):
+        interval_bars(bars, [STAGES[name] for name in shown], measured, {STAGES[SERVED]})
+        bars.set_title("NDCG@10 on the online rows, with 95 % intervals")
+        metrics = [of_events["ndcg@10"] for of_events in by_events.values()]
+        places = range(len(metrics))
+        errors = [
+            [m["value"] - m["interval"][0] for m in metrics],
+            [m["interval"][1] - m["value"] for m in metrics],
+        ]
+        values = [m["value"] for m in metrics]
+        curve.errorbar(places, values, yerr=errors, marker="o", color=OWN, capsize=2)
+        curve.axhline(values[0], color=OTHER, linestyle="--", linewidth=1)
+        curve.annotate("popularity", (len(metrics) - 1, values[0]), (0, 4), textcoords="offset points", ha="right")
+        curve.set_xticks(list(places), list(by_events))
+        curve.set(title="NDCG@10 of new users", xlabel="events that are known of the user", ylim=(0, None))
     return file
 
 
@@ -105,10 +138,10 @@ def funnel(report: Report, folder: Path) -> Path:
     return file
 
 
-def calibration(models: ModelMetrics, report: Report, folder: Path) -> Path:
+def calibration(ranker: RankerMetrics, report: Report, folder: Path) -> Path:
     """Predicted probability against the observed share of positives."""
     online = report["calibration"]
-    on_test = models.deepfm.reliability
+    on_test = ranker.like_head.reliability
     curves = (
         (f"test: error {on_test.error:.4f}", on_test.predicted, on_test.observed, OWN),
         (f"online rows, served model: error {online['error']:.4f}", online["predicted"], online["observed"], THIRD),
@@ -118,7 +151,7 @@ def calibration(models: ModelMetrics, report: Report, folder: Path) -> Path:
         axis.plot([0, 1], [0, 1], color=OTHER, linewidth=1, linestyle="--")
         for label, predicted, observed, colour in curves:
             axis.plot(predicted, observed, marker="o", markersize=4, color=colour, label=label)
-        axis.set(title="Calibration of DeepFM", xlabel="predicted probability", ylabel="share above 3 stars")
+        axis.set(title="Calibration of the served logit", xlabel="predicted probability", ylabel="share above 3 stars")
         axis.legend(frameon=False, loc="upper left")
     return file
 
@@ -130,15 +163,16 @@ def draw_evaluation(report: Report, folder: Path) -> list[Path]:
         ChartError: the artefacts are of another data set than the report.
     """
     vectors, models = catalogue.VECTOR_RECALL_METRICS.load(), catalogue.MODEL_METRICS.load()
-    expected = report["dataset"], report["seed"]
-    if {expected, (vectors.dataset, vectors.seed), (models.dataset, models.seed)} != {expected}:
+    ranker, expected = catalogue.RANKER_METRICS.load(), (report["dataset"], report["seed"])
+    if {(metrics.dataset, metrics.seed) for metrics in (vectors, models, ranker)} != {expected}:
         raise ChartError(f"the artefacts are not of the evaluation's data set {expected[0]}: run `make evaluate`.")
     return [
         learning_curves(vectors, models, folder),
-        auc_on_test(models, folder),
+        auc_on_test(models, ranker, folder),
+        stages(report, folder),
         systems(report, folder),
         funnel(report, folder),
-        calibration(models, report, folder),
+        calibration(ranker, report, folder),
     ]
 
 

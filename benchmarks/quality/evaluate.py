@@ -19,9 +19,19 @@ from benchmarks.quality.charts import draw_evaluation
 from benchmarks.quality.comparison import differences, metrics_by_group, summary
 from benchmarks.quality.item_catalogue import ItemCatalogue
 from benchmarks.quality.list_metrics import KS, Lists, coverage, metrics_by_user
+from benchmarks.quality.new_users import few_events
 from benchmarks.quality.online_rows import OnlineRows, row_scores, score_metrics
 from benchmarks.quality.server_lists import compare_with_server
-from benchmarks.quality.systems import POPULARITY, SERVED, compared_lists, recommend
+from benchmarks.quality.systems import (
+    BY_FM,
+    BY_SEQUENCE,
+    BY_TERM,
+    NOT_RANKED,
+    POPULARITY,
+    SERVED,
+    compared_lists,
+    recommend,
+)
 from benchmarks.quality.tables import evaluation_tables
 from benchmarks.report import charts_folder, machine, write_report
 from data_exchange_center import catalogue
@@ -59,6 +69,31 @@ def funnel(lists: Mapping[int, Sequence[ScoredItem]], relevant: Lists, known: Se
     return {step: count / max(total, 1) for step, count in steps.items()}
 
 
+def recall_shares(lists: Mapping[str, Lists], relevant: Lists) -> dict[str, Any]:
+    """Recall@RECALL_SIZE of each recall alone and of all together, and what each adds to the others.
+
+    Args:
+        lists: of the compared systems, by name.
+        relevant: the positives of each user.
+    """
+    recalls = {name: lists[name] for name in (BY_TERM, BY_FM, BY_SEQUENCE)}
+
+    def recall(names: Sequence[str]) -> float:
+        found = []
+        for user, items in relevant.items():
+            recalled = set[int]().union(*(recalls[name].get(user, ()) for name in names))
+            found.append(len(recalled.intersection(items)) / len(items))
+        return float(np.mean(found)) if found else 0.0
+
+    everything = recall(list(recalls))
+    shares: dict[str, Any] = {
+        name: {"alone": recall([name]), "adds": everything - recall([other for other in recalls if other != name])}
+        for name in recalls
+    }
+    recalls["served"] = lists[NOT_RANKED]
+    return {**shares, "all together": everything, "served": recall(["served"])}
+
+
 def evaluate(settings: Settings, offline: bool) -> dict[str, Any]:
     """The report; `offline` evaluates the recommender on the artefacts in place of the server."""
     torch.set_num_threads(1)  # it scores one list at a time: a second thread costs more than it gains
@@ -75,7 +110,7 @@ def evaluate(settings: Settings, offline: bool) -> dict[str, Any]:
     lists = compared_lists(users, items, backends, served, own)
     metrics = {name: metrics_by_user(of_system, relevant, items, users) for name, of_system in lists.items()}
     bootstrap = Bootstrap(np.array(users), dataset.seed)
-    logit, final = row_scores(
+    logit, rank_score = row_scores(
         rows,
         backends.feature_store if offline else FeastCaller(settings, TIMEOUT),
         backends.ranking_model if offline else TritonCaller(settings, TIMEOUT),
@@ -95,7 +130,9 @@ def evaluate(settings: Settings, offline: bool) -> dict[str, Any]:
         "differences": differences(metrics, SERVED, bootstrap),
         "groups": metrics_by_group({name: metrics[name] for name in (SERVED, POPULARITY)}, users, bootstrap),
         "funnel": funnel(served, relevant, items.ids.tolist()),
-        **score_metrics(rows, logit, final, items, dataset.seed),
+        **score_metrics(rows, logit, rank_score, items, dataset.seed),
+        "recalls": recall_shares(lists, relevant),
+        "new_users": few_events(relevant, backends, items, dataset.seed),
     }
 
 

@@ -8,9 +8,10 @@ from lenskit.metrics import NDCG, Hit, ListMetric, LogRankWeight, Recall, RecipR
 
 from benchmarks.quality.item_catalogue import ItemCatalogue
 from data_exchange_center.arrays import Float64Array
+from data_exchange_center.limits import RECALL_SIZE
 
 KS = (10, 50)
-# The weight of the blend is chosen by NDCG with 1 / log2(rank + 1), too. LensKit's default does not discount the first
+# The ranker's epochs are chosen by NDCG with 1 / log2(rank + 1), too. LensKit's default does not discount the first
 # two ranks.
 DISCOUNT = LogRankWeight(offset=1)
 METRICS: dict[str, Callable[[int], ListMetric]] = {
@@ -25,7 +26,7 @@ PerUser = dict[str, Float64Array]  # [users] by metric
 
 
 def accuracy(lists: Lists, relevant: Lists, users: Sequence[int]) -> PerUser:
-    """[users] recall, NDCG, hit rate and reciprocal rank at each of KS, by LensKit.
+    """[users] recall, NDCG, hit rate and reciprocal rank at each of KS, by LensKit, and recall of all candidates.
 
     Args:
         lists: the recommended items; a user without a list has found nothing.
@@ -35,10 +36,12 @@ def accuracy(lists: Lists, relevant: Lists, users: Sequence[int]) -> PerUser:
     metrics = {f"{name}@{k}": metric(k) for name, metric in METRICS.items() for k in KS}
     values = {name: np.zeros(len(users)) for name in metrics}
     for row, user in enumerate(users):
-        recommended = ItemList(item_ids=np.array(lists.get(user, ()), np.int64), ordered=True)
+        recommended = ItemList(item_ids=np.array(lists.get(user, ())[: max(KS)], np.int64), ordered=True)
         truth = ItemList(item_ids=np.array(relevant[user], np.int64))
         for name, metric in metrics.items():
             values[name][row] = metric.measure_list(recommended, truth)
+    found = [len(set(lists.get(user, ())[:RECALL_SIZE]).intersection(relevant[user])) for user in users]
+    values[f"recall@{RECALL_SIZE}"] = np.array(found) / [len(relevant[user]) for user in users]
     return values
 
 

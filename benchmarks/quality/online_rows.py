@@ -9,13 +9,14 @@ from benchmarks.quality.artefact_backends import ArtefactBackends
 from benchmarks.quality.item_catalogue import ItemCatalogue
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float64Array, Int64Array, UInt8Array
-from data_exchange_center.assembler import assemble
+from data_exchange_center.assembler import ranking_inputs
 from data_exchange_center.columns import Column
-from data_exchange_center.scoring import final_scores
+from data_exchange_center.limits import RANKER_IMPRESSIONS
 from offline.metrics import Bootstrap, auc, calibration, interval
+from online.callers.types import Impression
 from online.roles import FeatureStore, RankingModel
-
-SCORED_AT_A_TIME = 256
+from online.serving_data import ServingData
+from online.user_events import sequence_after
 
 
 @dataclass(frozen=True)
@@ -44,40 +45,41 @@ class OnlineRows:
 def row_scores(
     rows: OnlineRows, feature_store: FeatureStore, ranking_model: RankingModel, artefacts: ArtefactBackends
 ) -> tuple[Float64Array, Float64Array]:
-    """The served logit and final score of every online row, recalled or not, with the users' features as they are now.
+    """The served logit and rank score of every online row, recalled or not, with the users' features as they are now.
 
     Args:
-        rows: n of them.
+        rows: n of them, a list of candidates for each user.
         feature_store, ranking_model: the servers, or what stands for them.
-        artefacts: gives the recall score of what a search would not return.
+        artefacts: gives the recall score of what a search would not return, and the last impressions.
 
     Returns:
-        [n] logits, [n] final scores.
+        [n] logits, [n] rank scores.
     """
-    users, user_of, counts = np.unique(rows.userid, return_inverse=True, return_counts=True)
+    users, starts, counts = np.unique(rows.userid, return_index=True, return_counts=True)
     items, item_of = np.unique(rows.itemid, return_inverse=True)
     user_features, _ = feature_store.all_features("user", users.tolist())
     item_features, _ = feature_store.all_features("item", items.tolist())
-    logits, weight = [], 0.0
-    for start in range(0, len(rows.userid), SCORED_AT_A_TIME):
-        block = slice(start, start + SCORED_AT_A_TIME)
-        inputs = assemble(user_features[user_of[block]], item_features[item_of[block]])
-        scored, model = ranking_model.score(*inputs)
-        logits.append(scored)
-        weight = model.blend_weight
-    logit = np.concatenate(logits).astype(np.float64)
-
-    known, index = artefacts.recall_store.users, artefacts.recall_index
-    recall = np.zeros(len(rows.userid))
-    ends = np.cumsum(counts)
-    for user, start, end in zip(users.tolist(), ends - counts, ends, strict=True):
+    known, index, data = artefacts.recall_store.users, artefacts.recall_index, ServingData.load()
+    logits, scores = np.empty(len(rows.userid)), np.empty(len(rows.userid))
+    for row, (user, start, count) in enumerate(zip(users.tolist(), starts, counts, strict=True)):
+        block, recalled = slice(start, start + count), np.zeros((1, count))
+        recent: tuple[Impression, ...] = ()
         if user in known:
-            recall[start:end] = index.recall_scores(known[user])[np.searchsorted(index.ids, rows.itemid[start:end])]
-    return logit, final_scores(logit, recall, weight).astype(np.float64)
+            places = np.searchsorted(index.ids, rows.itemid[block])
+            recalled, recent = index.recall_scores(known[user])[places][None], known[user].recent
+        inputs = ranking_inputs(
+            user_features[row : row + 1],
+            item_features[item_of[block]][None],
+            (recalled, np.zeros(recalled.shape, bool), np.ones(recalled.shape, bool)),
+            sequence_after(recent, data.items, RANKER_IMPRESSIONS),
+        )
+        found, _ = ranking_model.score(inputs)
+        logits[block], scores[block] = found.logits[0], found.rank_scores[0]
+    return logits, scores
 
 
 def score_metrics(
-    rows: OnlineRows, logit: Float64Array, final: Float64Array, items: ItemCatalogue, seed: int
+    rows: OnlineRows, logit: Float64Array, rank_score: Float64Array, items: ItemCatalogue, seed: int
 ) -> dict[str, Any]:
     """AUC over all online rows with intervals, and the calibration of the logit."""
     bootstrap = Bootstrap(rows.userid, seed)
@@ -86,7 +88,7 @@ def score_metrics(
     return {
         "auc": {
             name: {"value": auc(rows.labels, scores), "interval": interval(bootstrap.aucs(rows.labels, scores))}
-            for name, scores in (("DeepFM's logit", logit), ("final score", final), ("popularity", popularity))
+            for name, scores in (("like head's logit", logit), ("rank score", rank_score), ("popularity", popularity))
         },
         "calibration": asdict(calibration(rows.labels, logit)),
     }

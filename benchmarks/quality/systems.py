@@ -1,35 +1,40 @@
 """The lists of the recommender and of what it is compared with, from the artefacts alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
-from benchmarks.quality.artefact_backends import ArtefactBackends, ArtefactRecallStore
+from benchmarks.quality.artefact_backends import ArtefactBackends, ArtefactRecallIndex, ArtefactRecallStore
 from benchmarks.quality.item_catalogue import ItemCatalogue
 from benchmarks.quality.list_metrics import Lists
+from benchmarks.quality.yardsticks import lambdamart_lists, oracle_lists
+from data_exchange_center import catalogue
 from data_exchange_center.assembler import assemble
 from data_exchange_center.limits import RECALL_SIZE
-from data_exchange_center.scoring import final_scores
+from offline.recall.interactions import read_parts
 from online.breakers import Breakers
-from online.callers.types import ScoredItem, UserRecall
+from online.callers.types import ScoredItem
 from online.recommendation import Recommendation
 from online.recommender import Recommender
 from online.roles import ServingBackends
 from online.serving_data import ServingData
 from online.snapshot import ItemFeatures, Snapshot
 
-LISTED = 50
 MOST_PAIRS = 40_000_000  # that the ranking over everything scores; where there are more, it is measured on fewer users
 
 SERVED = "recommender"
 POPULARITY = "popularity"
 BY_TERM = "term recall alone"
-BY_VECTOR = "vector recall alone"
+BY_FM = "FM recall alone"
+BY_SEQUENCE = "sequence recall alone"
 NOT_RANKED = "both recalls, not ranked"
 EVERYTHING_BY_LOGIT = "ranking over everything, by DeepFM alone"
-EVERYTHING_BY_SCORE = "ranking over everything, by the final score"
 NOT_REFITTED = "recommender, not refitted to all offline rows"
+LAMBDAMART = "the same candidates, by LambdaMART"
+ORACLE = "oracle"
 
 
 def recommend(users: Sequence[int], backends: ServingBackends, description: str) -> dict[int, Recommendation]:
@@ -44,44 +49,45 @@ def popular(users: Sequence[int], item_catalogue: ItemCatalogue, known: Artefact
     lists = {}
     for user in users:
         seen = known.users[user].seen if user in known.users else ()
-        first = item_catalogue.by_popularity[: LISTED + len(seen)]
-        lists[user] = first[~np.isin(first, seen)][:LISTED].tolist()
+        first = item_catalogue.by_popularity[: RECALL_SIZE + len(seen)]
+        lists[user] = first[~np.isin(first, seen)][:RECALL_SIZE].tolist()
     return lists
 
 
-def recalled_alone(users: Sequence[int], backends: ArtefactBackends) -> tuple[Lists, Lists]:
-    """Term recall alone and vector recall alone, each in its own order."""
-    known, index = backends.recall_store, backends.recall_index
-    by_term, by_vector = dict[int, list[int]](), dict[int, list[int]]()
-    for user in _bar(users, "recalls alone"):
-        if recall := known.users.get(user):
-            for lists, alone in (
-                (by_term, UserRecall(recall.terms, (), recall.seen)),
-                (by_vector, UserRecall((), recall.vector, recall.seen)),
-            ):
-                lists[user] = index.recall(alone, len(index.ids)).itemids[:LISTED].tolist()
-    return by_term, by_vector
+def recalled_alone(users: Sequence[int], store: ArtefactRecallStore, index: ArtefactRecallIndex, by: str) -> Lists:
+    """The RECALL_SIZE items that the terms, or the vector, alone find, in their own order."""
+    lists = {}
+    for user in _bar(users, f"recall by {by}"):
+        if recall := store.users.get(user):
+            alone = replace(recall, vector=()) if by == "term" else replace(recall, terms=())
+            lists[user] = index.recall(alone, len(index.ids)).itemids.tolist()
+    return lists
 
 
-def ranked_everything(users: Sequence[int], backends: ArtefactBackends) -> tuple[Lists, Lists]:
-    """Without recall: every unseen item by DeepFM's logit alone, and by the final score.
+def recalled_by_fm(users: Sequence[int]) -> Lists:
+    """The same by the vectors of the retrieval FM."""
+    store = ArtefactRecallStore(catalogue.USER_VECTORS.load())
+    return recalled_alone(users, store, ArtefactRecallIndex(catalogue.ITEM_VECTORS.load()), "FM")
+
+
+@torch.no_grad()
+def ranked_everything(users: Sequence[int], backends: ArtefactBackends) -> Lists:
+    """Without recall: every unseen item by DeepFM's logit.
 
     Only the first MOST_PAIRS / items of the users get lists.
     """
-    known, index = backends.recall_store, backends.recall_index
+    known, index, deepfm = backends.recall_store, backends.recall_index, backends.ranking_model.ranker.deepfm
     items, _ = backends.feature_store.features("item", index.ids.tolist())
-    by_logit, by_score = dict[int, list[int]](), dict[int, list[int]]()
+    lists = {}
     for user in _bar(users[: MOST_PAIRS // len(index.ids)], "ranking over everything"):
         recall = known.users.get(user)
         if recall is None:
             continue
         unseen = index.unseen(recall)
         features, _ = backends.feature_store.features("user", [user])
-        logits, served = backends.ranking_model.score(*assemble(features[0], items[unseen]))
-        scores = final_scores(logits.astype(np.float64), index.recall_scores(recall)[unseen], served.blend_weight)
-        for lists, order in ((by_logit, logits), (by_score, scores)):
-            lists[user] = index.ids[unseen][np.argsort(-order, kind="stable")[:LISTED]].tolist()
-    return by_logit, by_score
+        logits = deepfm(*map(torch.from_numpy, assemble(features[0], items[unseen]))).squeeze(1).numpy()
+        lists[user] = index.ids[unseen][np.argsort(-logits, kind="stable")[:RECALL_SIZE]].tolist()
+    return lists
 
 
 def compared_lists(
@@ -100,18 +106,19 @@ def compared_lists(
         served: the lists that are evaluated, of the server or of the artefacts.
         own: the recommendations on the artefacts, whose candidates are "both recalls, not ranked".
     """
-    by_term, by_vector = recalled_alone(users, backends)
-    by_logit, by_score = ranked_everything(users, backends)
-    not_refitted = recommend(users, ArtefactBackends.load(refitted=False), "the same, not refitted")
+    parts, store, index = read_parts(catalogue.DATASET.load()), backends.recall_store, backends.recall_index
+    not_refitted = recommend(users, backends.not_refitted(parts), "the same, not refitted")
     return {
         SERVED: _itemids(served),
-        POPULARITY: popular(users, item_catalogue, backends.recall_store),
-        BY_TERM: by_term,
-        BY_VECTOR: by_vector,
+        POPULARITY: popular(users, item_catalogue, store),
+        BY_TERM: recalled_alone(users, store, index, "term"),
+        BY_FM: recalled_by_fm(users),
+        BY_SEQUENCE: recalled_alone(users, store, index, "sequence"),
         NOT_RANKED: {user: recommendation.candidates.itemids.tolist() for user, recommendation in own.items()},
-        EVERYTHING_BY_LOGIT: by_logit,
-        EVERYTHING_BY_SCORE: by_score,
+        EVERYTHING_BY_LOGIT: ranked_everything(users, backends),
         NOT_REFITTED: _itemids({user: recommendation.items for user, recommendation in not_refitted.items()}),
+        LAMBDAMART: lambdamart_lists(parts, backends, own),
+        **oracle_lists(users, store, ORACLE),
     }
 
 

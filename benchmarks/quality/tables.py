@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.report import Report, measured_on, table
 
 COLUMNS = (
-    ("recall@10", "recall@50", "ndcg@10", "ndcg@50"),
+    ("recall@10", "recall@50", "recall@200", "ndcg@10", "ndcg@50"),
     ("hit_rate@10", "hit_rate@50", "mrr@10", "mrr@50"),
     ("coverage@50", "diversity@50", "novelty@50"),
 )
@@ -64,6 +64,41 @@ def _groups(report: Report) -> str:
     return table(lines, ["by", "group", "users", *(f"{m}, {s}" for s, m in columns)])
 
 
+def _recalls(report: Report) -> str:
+    shares = report["recalls"]
+    lines: list[list[object]] = [
+        [name, f"{recall['alone']:.3f}", f"{recall['adds']:+.3f}"]
+        for name, recall in shares.items()
+        if isinstance(recall, Mapping)
+    ]
+    lines += [[name, f"{shares[name]:.3f}", ""] for name in ("all together", "served")]
+    return table(lines, ["Recall@200", "alone", "adds to the others"])
+
+
+def _new_users(report: Report) -> str:
+    users = report["new_users"]
+    lines: list[list[object]] = []
+    for events, metrics in users["by_events"].items():
+        gain = metrics["gain over popularity"]["ndcg@10"]
+        low, high = gain["interval"]
+        shown = f"{gain['value']:+.3f} ({low:+.3f} to {high:+.3f})"
+        lines.append([events, *(with_interval(metrics[name]) for name in ("ndcg@10", "recall@50")), shown])
+    return table(lines, ["events of a new user", "ndcg@10", "recall@50", "gain of ndcg@10 over popularity"])
+
+
+def _one_event(report: Report) -> list[str]:
+    event = report["new_users"]["one_event"]
+    if not event:
+        return []
+    gain = event["gain"]["ndcg@10"]
+    low, high = gain["interval"]
+    shared, unchanged = event["shared_items@50"], event["lists_unchanged"]
+    return [
+        f"One more event leaves {shared:.1%} of the top 50 in the list, and {unchanged:.1%} of the lists as they were; "
+        f"NDCG@10 {gain['value']:+.4f} ({low:+.4f} to {high:+.4f})."
+    ]
+
+
 def evaluation_tables(report: Report) -> str:
     """The evaluation: systems, differences, groups, funnel, AUC, calibration."""
     funnel: list[list[object]] = [[step, f"{share:.3f}"] for step, share in report["funnel"].items()]
@@ -73,6 +108,9 @@ def evaluation_tables(report: Report) -> str:
         *_introduction(report),
         *_systems(report),
         _differences(report),
+        _recalls(report),
+        _new_users(report),
+        *_one_event(report),
         _groups(report),
         table(funnel, ["funnel", "share of positives"]),
         table(aucs, ["AUC on all online rows", ""]),

@@ -31,6 +31,7 @@ from offline.__main__ import STAGES
 from offline.fitting import Schedule
 from offline.rank.training import HyperParameters, Rows, fit
 from offline_to_online.__main__ import LOADERS
+from services.stack import WEB, recorder_of
 from testkit.stack import in_force, settings_of_its_own
 
 CHECK = "offline_to_online.rank.s3_check_offline_and_online"
@@ -67,13 +68,17 @@ def rows_a_second() -> float:
     frame = catalogue.TRAINING_FRAME.load()
     rows = Rows.from_table(frame).select(frame[Column.SPLIT].to_numpy() != Split.TEST)
     chosen = HyperParameters(deepfm.l2, deepfm.deep_inputs)
-    fit(rows, chosen, sizes, Schedule(1), 0)  # untimed: torch's own start happens once a process, in the first fit
     times = []
     for epochs in (1, 1 + TIMED_EPOCHS):  # what is not the loop takes the same time in both
         began = time.monotonic()
         fit(rows, chosen, sizes, Schedule(epochs), 0)
         times.append(time.monotonic() - began)
     return TIMED_EPOCHS * len(rows.labels) / (times[1] - times[0])
+
+
+def web_memory(settings: Settings) -> float:
+    """MiB that the web server and its workers hold, what they share counted once (PSS)."""
+    return float(sum(process.memory_full_info().pss for process in recorder_of(settings).family(WEB)) / 2**20)
 
 
 def measure() -> dict[str, Any]:
@@ -94,6 +99,7 @@ def measure() -> dict[str, Any]:
             "machine": machine(),
             "floor": floor(settings, users),
             "clients": {str(n): under_load(settings, users, n, seconds) for n, seconds in SECONDS.items()},
+            "web_pss_mib": round(web_memory(settings)),
         }
         print("more items ...", flush=True)
         report["items"] = items_in_elasticsearch(settings)

@@ -34,7 +34,8 @@ TIMEOUT = 600.0  # seconds
 GENERATE = """
 import sys
 from pathlib import Path
-from offline.preprocess.synthetic import Scale, generate
+from offline.preprocess.synthetic.files import generate
+from offline.preprocess.synthetic.scale import Scale
 factor, seed = map(int, sys.argv[2:])
 scale = Scale(users=6040 * factor, ratings=1_000_209 * factor, max_userid=6040 * factor)
 generate(Path(sys.argv[1]), scale, seed)

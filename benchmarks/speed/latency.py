@@ -17,8 +17,8 @@ import numpy as np
 import psutil
 
 from benchmarks.speed.load import ask
-from data_exchange_center.assembler import UNKNOWN_ITEM, assemble
-from data_exchange_center.limits import EXACT_SEARCH_UP_TO
+from data_exchange_center.assembler import UNKNOWN_ITEM, ranking_inputs
+from data_exchange_center.limits import EXACT_SEARCH_UP_TO, RANKER_IMPRESSIONS, RECALL_SIZE
 from data_exchange_center.settings import Settings
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.feast_caller import FeastCaller
@@ -45,7 +45,10 @@ class Calls:
         """Connects, and prepares the model's inputs for one user's candidates, which are as large as any other's."""
         self.redis, self.es = RedisCaller(settings, TIMEOUT), ElasticsearchCaller(settings, TIMEOUT)
         self.feast, self.triton = FeastCaller(settings, TIMEOUT), TritonCaller(settings, TIMEOUT)
-        self.rows = assemble(self.feast.features("user", [1])[0][0], np.tile(UNKNOWN_ITEM, (200, 1)))
+        shape, sequence = (1, RECALL_SIZE), np.zeros((1, RANKER_IMPRESSIONS), np.int64)
+        recalled = np.zeros(shape), np.zeros(shape, bool), np.ones(shape, bool)
+        items = np.tile(UNKNOWN_ITEM, (*shape, 1))
+        self.inputs = ranking_inputs(self.feast.features("user", [1])[0], items, recalled, (sequence, sequence))
 
     def make(self, userid: int) -> Times:
         """Makes them as online/recommender.py does, Feast at work while Elasticsearch searches.
@@ -63,7 +66,7 @@ class Calls:
         moments.append(time.perf_counter())
         features()
         moments.append(time.perf_counter())
-        self.triton.score(*self.rows)
+        self.triton.score(self.inputs)
         moments.append(time.perf_counter())
         redis, sending, es, waiting, triton = np.diff(moments).tolist()
         return {"redis": redis, "elasticsearch": es, "feast": sending + waiting, "triton": triton}
@@ -82,7 +85,7 @@ def floor(settings: Settings, users: Sequence[int]) -> dict[str, Any]:
         "redis": calls.redis.user,
         "elasticsearch": lambda user: calls.es.recall(known[user], EXACT_SEARCH_UP_TO),
         "feast": lambda user: calls.feast.features("user", [user]),
-        "triton": lambda _: calls.triton.score(*calls.rows),
+        "triton": lambda _: calls.triton.score(calls.inputs),
     }
     with calls_only(settings) as port:
         real, bare = (

@@ -3,7 +3,7 @@
     python -m benchmarks.speed.odd_requests          (while `make run` is up)
 
 Half are made by schemathesis from /openapi.json; half are raw bytes on the socket, some of them damaged requests. Ends
-with status 1 at the first fault. Writes odd_requests.json under RUN_DIR.
+with status 1 at the first fault.
 """
 
 import random
@@ -13,7 +13,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.report import machine, write_report
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 from services.stack import WEB, recorder_of
@@ -94,7 +93,7 @@ def from_the_contract(settings: Settings, count: int) -> int:
 
 def main() -> None:
     """Sends raw bytes, then what the contract allows, and compares the memory before and after."""
-    settings, random_, measured_on = Settings(), random.Random(0), machine()
+    settings, random_ = Settings(), random.Random(0)
     for content in (*WELL_FORMED, *(damaged(random_) for _ in range(500))):
         send(settings, content)  # what the first requests allocate does not count as growth
     before = memory(settings)
@@ -108,16 +107,6 @@ def main() -> None:
     print(f"{REQUESTS // 2:,} damaged and {made:,} generated requests: no 5xx, no stack trace")
     print(f"memory of the web server {before / 2**20:.0f} MiB before, {after / 2**20:.0f} MiB after")
     assert after < before * GROWTH, "the memory grows"
-    report = {
-        "dataset": settings.dataset_name,
-        "seed": settings.seed,
-        "machine": measured_on,
-        "damaged": REQUESTS // 2,
-        "generated": made,
-        "memory_before_mib": before / 2**20,
-        "memory_after_mib": after / 2**20,
-    }
-    write_report(settings, "odd_requests", report)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,11 @@ from data_exchange_center.stage import run_stage
 TIMEOUT = 5.0  # seconds
 CLIENTS = 4
 EVENTS = 50
-RELOADS = ("offline_to_online.rank.s2_model_to_triton",) * 5 + ("offline_to_online.recall.s2_item_to_es",)
+RELOADS = (
+    *("offline_to_online.rank.s2_model_to_triton",) * 4,
+    "offline_to_online.recall.s3_tower_to_triton",
+    "offline_to_online.recall.s2_item_to_es",
+)
 
 
 def reload_under_load(settings: Settings, users: list[int]) -> Outcome:
@@ -44,29 +48,38 @@ def reload_under_load(settings: Settings, users: list[int]) -> Outcome:
 
 
 def event_to_response(settings: Settings, users: list[int]) -> dict[str, float]:
-    """Milliseconds until an event is acknowledged, and from there to the next list, which leaves the item out."""
+    """Milliseconds until an event is acknowledged, and from there to the next list.
+
+    That list leaves the item out, and is another one beside: the user's vector has moved.
+    """
     connection = http.client.HTTPConnection(settings.web_host, settings.web_port, timeout=TIMEOUT)
 
     def call(method: str, path: str, content: Any = None) -> Any:
         connection.request(method, path, json.dumps(content), {"Content-Type": "application/json"})
         return json.loads(connection.getresponse().read())
 
-    acknowledged, visible = [], []
+    acknowledged, visible, moved = [], [], 0
     for user in users[:EVENTS]:
-        item = call("GET", f"/recommend?userid={user}")["items"][0]["itemid"]
+        before = [line["itemid"] for line in call("GET", f"/recommend?userid={user}")["items"]]
+        item = before[0]
         times = [time.perf_counter()]
-        call("POST", "/events", {"userid": user, "itemid": item, "rating": 4, "ts": int(time.time())})
+        response = call("POST", "/events", {"userid": user, "itemid": item, "rating": 4, "ts": int(time.time())})
+        if response != {"accepted": 1, "duplicates": 0}:
+            raise AssertionError(f"the event of user {user} got {response}")
         times.append(time.perf_counter())
         response = call("GET", f"/recommend?userid={user}")
         times.append(time.perf_counter())
-        if item in [line["itemid"] for line in response["items"]]:
+        after = [line["itemid"] for line in response["items"]]
+        if item in after:
             raise AssertionError(f"user {user} is still recommended item {item}")
+        moved += after[: len(before) - 1] != before[1:]
         acknowledged.append(times[1] - times[0])
         visible.append(times[2] - times[1])
     return {
         "acknowledged_p50_ms": round(float(np.median(acknowledged)) * 1000, 2),
         "next_response_p50_ms": round(float(np.median(visible)) * 1000, 2),
         "next_response_slowest_ms": round(max(visible) * 1000, 2),
+        "lists_moved_beyond_the_filter": round(moved / len(visible), 3),
     }
 
 

@@ -9,6 +9,8 @@ PREPROCESSING = ("offline.preprocess.s1_data_split", "offline.preprocess.s2_term
 FEATURES = ("offline.rank.s1_feature_engi",)
 FM = ("offline.recall.s2_vector_recall",)
 DEEPFM = ("offline.rank.s2_model_train",)
+TOWER = ("offline.recall.s3_sequence_recall",)
+RANKER = ("offline.rank.s3_candidate_ranker",)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ def step_targets(report: Report) -> list[Target]:
         ("s1 + s2 of preprocess", "4 s, 1 GiB", PREPROCESSING, 4, 1),
         ("features", "5 s, 1.5 GiB", FEATURES, 5, 1.5),
         ("FM: tuning, measured and served fits", "30 s", FM, 30, float("inf")),
-        ("DeepFM: the same, baselines, blend", "90 s", DEEPFM, 90, float("inf")),
+        ("DeepFM: the same, and baselines", "90 s", DEEPFM, 90, float("inf")),
+        ("user tower: chosen, measured and served fits", "2 GiB", TOWER, float("inf"), 2),
+        ("ranker: lists, choice, measured and served fits", "2 GiB", RANKER, float("inf"), 2),
     ):
         seconds, gib = measured(names)
         met = seconds < most_seconds and gib < most_gib
@@ -61,6 +65,7 @@ def request_targets(report: Report) -> list[Target]:
     one, sixteen = clients["1"], clients["16"]
     over = report["requests"]["floor"]["request_over_calls_as_made"]
     rate, tail = sixteen["requests_per_second"], sixteen["p99_ms"] / sixteen["p50_ms"]
+    memory = report["requests"]["web_pss_mib"]
     errors = len(set(sixteen["statuses"]) - {200, "200"}) + sixteen["connection_errors"]
     return [
         Target("one client, p50 over its calls without the request", "1.2", f"{over:.2f}", over <= 1.2),
@@ -72,6 +77,7 @@ def request_targets(report: Report) -> list[Target]:
             rate >= 150 and not errors,
         ),
         Target("16 clients, p99 over p50", "3", f"{tail:.2f}", tail <= 3),
+        Target("memory of the web server and its workers (PSS)", "240 MiB", f"{memory} MiB", memory <= 240),
     ]
 
 

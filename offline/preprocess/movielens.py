@@ -2,7 +2,7 @@
 
     python -m offline.preprocess.movielens      (or: make data)
 
-`DATASET=generated` writes them with synthetic.py; `DATASET=ml-1m` downloads MovieLens-1M from GroupLens, whose licence
+`DATASET=generated` writes them with synthetic/; `DATASET=ml-1m` downloads MovieLens-1M from GroupLens, whose licence
 forbids redistribution; `DATA_DIR=folder` takes any folder in the same layout:
 
     ratings.dat  UserID::MovieID::Rating::Timestamp
@@ -26,7 +26,8 @@ import pyarrow.csv
 from data_exchange_center.columns import HIGHEST_RATING, LOWEST_RATING, Column
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
-from offline.preprocess.synthetic import generate
+from offline.preprocess.synthetic.files import generate
+from offline.preprocess.synthetic.oracle import ORACLE_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -209,14 +210,19 @@ def check_present(settings: Settings) -> Path:
     return folder
 
 
+def is_generated(folder: Path) -> bool:
+    """Whether the present generator has written the folder: an earlier one wrote no oracle, and other ratings."""
+    return (folder / RATINGS_FILE).is_file() and (folder / ORACLE_FILE).is_file()
+
+
 def main() -> None:
     """Gets the data set if it is not there yet."""
     settings = Settings()
     folder = settings.raw_data
-    if not settings.data_dir and not (folder / RATINGS_FILE).is_file():
-        if settings.dataset == "generated":
+    if settings.data_dir is None:
+        if settings.dataset == "generated" and not is_generated(folder):
             generate(folder, seed=settings.seed)
-        else:
+        elif settings.dataset == "ml-1m" and not (folder / RATINGS_FILE).is_file():
             download_ml_1m(folder)
     check_present(settings)
     print(f"data set {settings.dataset_name}: {folder}")

@@ -1,11 +1,10 @@
-"""Trains DeepFM and chooses how its logit and the recall score are blended.
+"""Trains DeepFM: how probable it is that a user likes what they choose to rate.
 
     python -m offline.rank.s2_model_train
 
 The penalty, what the MLP sees, and the epoch to stop at are chosen by AUC on `valid`; there the logit is calibrated,
 too. The chosen model is then fitted again with the valid rows, for as many epochs, and `test` is read once. What is
-served is fitted once more, to all offline rows. The weight of the blend is chosen by NDCG@50 on `valid` over the whole
-funnel (recall as Elasticsearch does it, then the final score), with models that have not seen it.
+served is fitted once more, to all offline rows.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,7 +17,6 @@ from data_exchange_center.arrays import BoolArray, FloatArray, UInt8Array
 from data_exchange_center.columns import Column, Split
 from data_exchange_center.commit import writing
 from data_exchange_center.documents import (
-    BlendDocument,
     DatasetDocument,
     DeepFmDocument,
     DeepFmMetrics,
@@ -34,7 +32,6 @@ from data_exchange_center.stage import run_stage
 from offline.fitting import Schedule, state_on_cpu
 from offline.metrics import Bootstrap, auc, calibration, interval, log_loss
 from offline.rank.baselines import logistic_regression, popularity
-from offline.rank.blend import funnel_on_valid, ndcg_by_weight, tried_weights
 from offline.rank.deepfm import DeepFM
 from offline.rank.selection import choose, hyper_parameters, platt_scaling
 from offline.rank.training import HyperParameters, Rows, fit, score
@@ -47,18 +44,15 @@ READS = (
     catalogue.DATASET,
     catalogue.TRAINING_FRAME,
     catalogue.FEATURE_META,
-    catalogue.ITEM_FEATURES,
     catalogue.FM_MODEL,
-    catalogue.VALID_USER_VECTORS,
-    catalogue.VALID_ITEM_VECTORS,
     catalogue.VECTOR_RECALL_METRICS,
 )
 WRITES = (
     catalogue.DEEPFM_MODEL,
     catalogue.MEASURED_DEEPFM_MODEL,
+    catalogue.VALID_DEEPFM_MODEL,
     catalogue.DEEPFM_META,
     catalogue.MODEL_METRICS,
-    catalogue.BLEND,
 )
 
 
@@ -170,7 +164,7 @@ def measure(
     )
 
 
-def report(metrics: ModelMetrics, blend: BlendDocument) -> None:
+def report(metrics: ModelMetrics) -> None:
     """Prints what was measured and chosen."""
     deepfm = metrics.deepfm
     print(
@@ -184,24 +178,16 @@ def report(metrics: ModelMetrics, blend: BlendDocument) -> None:
             f"  {name:<20} AUC {model.test_auc:.4f} ({low:.4f} to {high:.4f})  "
             f"log loss {model.log_loss:.4f}  calibration error {model.calibration_error:.4f}"
         )
-    table = ", ".join(f"{trial.weight:g}: {trial.ndcg_at_50:.4f}" for trial in blend.tried)
-    print(f"final score = DeepFM's logit × {blend.weight:g} + recall score; NDCG@50 on valid by weight: {table}")
 
 
 def main() -> None:
-    """Chooses on valid, fits again, measures on test, fits for serving, chooses the blend, saves."""
+    """Chooses on valid, fits again, measures on test, fits for serving, saves."""
     dataset, features = catalogue.DATASET.load(), catalogue.FEATURE_META.load()
     fm_l2 = catalogue.VECTOR_RECALL_METRICS.load().rated.l2
     frame = catalogue.TRAINING_FRAME.load()
     parts, rows = Parts.of_frame(frame), Rows.from_table(frame)
     tuned = tune_and_fit(rows, parts, features.vocabulary_sizes, fm_l2, dataset.seed)
     metrics = measure(frame, parts, tuned, score(tuned.measured, rows.select(parts.test)), dataset)
-
-    vectors = catalogue.VALID_USER_VECTORS.load(), catalogue.VALID_ITEM_VECTORS.load()
-    funnel = funnel_on_valid(frame, catalogue.ITEM_FEATURES.load(), dataset.seed)
-    tried = tried_weights(ndcg_by_weight(funnel, vectors, tuned.tuning.model), dataset.seed)
-    weight = max(tried, key=lambda trial: trial.ndcg_at_50).weight
-    blend = BlendDocument(dataset=dataset.dataset, weight=weight, tried=tried)
     meta = DeepFmDocument(
         dataset=dataset.dataset,
         columns=COLUMNS,
@@ -211,10 +197,10 @@ def main() -> None:
     with writing(WRITES) as out:
         out.save(catalogue.DEEPFM_MODEL, state_on_cpu(tuned.served))
         out.save(catalogue.MEASURED_DEEPFM_MODEL, state_on_cpu(tuned.measured))
+        out.save(catalogue.VALID_DEEPFM_MODEL, state_on_cpu(tuned.tuning.model))
         out.save(catalogue.DEEPFM_META, meta)
         out.save(catalogue.MODEL_METRICS, metrics)
-        out.save(catalogue.BLEND, blend)
-    report(metrics, blend)
+    report(metrics)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""Rows of who rated which item and whether they liked it, as indices of the vocabularies."""
+"""Rows of who rated which item and whether they liked it, as indices of the vocabularies, and the parts of them."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
+from data_exchange_center import catalogue
 from data_exchange_center.arrays import BoolArray, Int64Array, UInt8Array
+from data_exchange_center.columns import Column, Split
+from data_exchange_center.documents import DatasetDocument
 
 
 @dataclass(frozen=True)
@@ -32,3 +35,24 @@ class Interactions:
         matrix = sp.csr_matrix((ones, (self.users, self.items)), (self.user_count, self.item_count))
         matrix.data[:] = 1
         return matrix
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rows of each part; `training` is train and valid together, `offline` is all."""
+
+    offline: Interactions
+    train: Interactions
+    valid: Interactions
+    training: Interactions
+    test: Interactions
+
+
+def read_parts(dataset: DatasetDocument) -> Parts:
+    """The offline impressions as interactions."""
+    table = catalogue.OFFLINE_IMPRESSIONS.load([Column.USER_INDEX, Column.ITEM_INDEX, Column.LABEL, Column.SPLIT])
+    users, items = (table[name].to_numpy().astype(np.int64) for name in (Column.USER_INDEX, Column.ITEM_INDEX))
+    sizes, split = dataset.id_sizes, table[Column.SPLIT].to_numpy()
+    rows = Interactions(users, items, table[Column.LABEL].to_numpy(), sizes[Column.USERID], sizes[Column.ITEMID])
+    train, valid, test = (rows.select(split == part) for part in (Split.TRAIN, Split.VALID, Split.TEST))
+    return Parts(rows, train, valid, rows.select(split != Split.TEST), test)

@@ -12,17 +12,14 @@ users did last. What that is worth is measured on the online rows (make evaluate
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from optuna.distributions import FloatDistribution
 
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array
-from data_exchange_center.columns import Column, Split
 from data_exchange_center.commit import writing
 from data_exchange_center.documents import (
-    DatasetDocument,
     RatedFmMetrics,
     RetrievalFmMetrics,
     RetrievalMetrics,
@@ -34,7 +31,7 @@ from offline.fitting import BestEpoch, Schedule, state_on_cpu
 from offline.metrics import Bootstrap, auc, interval
 from offline.recall.factorization_machine import FactorizationMachine
 from offline.recall.fm_training import fit_rated, fit_retrieval, pair_logits, score_pairs
-from offline.recall.interactions import Interactions
+from offline.recall.interactions import Interactions, Parts, read_parts
 from offline.retrieval_metrics import recall_at
 from offline.tuning import Params, TuningResult, tune
 
@@ -64,27 +61,6 @@ VALID_USERS = 2048  # drawn for the recall that each epoch of `retrieval` is eva
 
 Fit = Callable[[Interactions, float, Schedule[FactorizationMachine], int], tuple[FactorizationMachine, BestEpoch]]
 Vectors = tuple[Float32Array, Float32Array]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The rows of each part; `training` is train and valid together, `offline` is all."""
-
-    offline: Interactions
-    train: Interactions
-    valid: Interactions
-    training: Interactions
-    test: Interactions
-
-
-def read_parts(dataset: DatasetDocument) -> Parts:
-    """The offline impressions as interactions."""
-    table = catalogue.OFFLINE_IMPRESSIONS.load([Column.USER_INDEX, Column.ITEM_INDEX, Column.LABEL, Column.SPLIT])
-    users, items = (table[name].to_numpy().astype(np.int64) for name in (Column.USER_INDEX, Column.ITEM_INDEX))
-    sizes, split = dataset.id_sizes, table[Column.SPLIT].to_numpy()
-    rows = Interactions(users, items, table[Column.LABEL].to_numpy(), sizes[Column.USERID], sizes[Column.ITEMID])
-    train, valid, test = (rows.select(split == part) for part in (Split.TRAIN, Split.VALID, Split.TEST))
-    return Parts(rows, train, valid, rows.select(split != Split.TEST), test)
 
 
 def tune_l2(

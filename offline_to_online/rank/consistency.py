@@ -1,18 +1,23 @@
 """What the consistency check compares, and how it shows a difference."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from data_exchange_center.arrays import BoolArray, Int64Array
-from data_exchange_center.assembler import assemble
-from data_exchange_center.features import COLUMNS, Entity, entity_columns
-from data_exchange_center.limits import TRITON_MAX_BATCH
-from offline.rank.deepfm import DeepFM
-from offline_to_online.rank.exported_model import SCORE_TOLERANCE
+from data_exchange_center.arrays import BoolArray, Float32Array, Int64Array
+from data_exchange_center.assembler import ITEM_COLUMNS, RankingInputs, ranking_inputs
+from data_exchange_center.elasticsearch_scores import TERM_BONUS
+from data_exchange_center.features import COLUMNS, GENRE_FLAGS, Entity, entity_columns
+from data_exchange_center.limits import RANKER_IMPRESSIONS, TRITON_MAX_BATCH
+from offline_to_online.exported_model import SCORE_TOLERANCE, TrainedModel
 from online.callers.triton_caller import TritonCaller
+from online.callers.types import Impression
 
-LATEST_ITEMS = 10  # impressions of each user whose items are scored
+LISTED_ITEMS = 10  # of a user whose scores are compared
 
 Difference = dict[str, object]  # one line of the table that the check prints
 
@@ -59,63 +64,132 @@ def feature_differences(
     ]
 
 
-def pairs_to_score(
+def lists_to_score(
     userid: Int64Array, itemid: Int64Array, users: Int64Array, items: Int64Array
 ) -> tuple[Int64Array, Int64Array]:
-    """(user, item) rows: each user with the items of the latest impressions, and each item at least once.
+    """Each user with the items of their latest impressions, and each item at least once.
 
     Args:
         userid, itemid: [n] impressions in the split's order.
-        users, items: all ids, sorted. A user without impressions is paired with the items in turn, and an item that is
-            in no user's latest impressions with the users in turn.
+        users, items: all ids, sorted. A user with fewer impressions gets other items in turn, and items that are in
+            no user's latest impressions form further lists, of the users in turn.
 
     Returns:
-        [m] rows of `users`; [m] rows of `items`.
+        [lists] rows of `users`; [lists, LISTED_ITEMS] rows of `items`.
     """
     rows = np.searchsorted(users, userid)
-    ends = np.bincount(rows, minlength=len(users)).cumsum()[rows]  # row after the user's last impression
-    latest = ends - np.arange(len(rows)) <= LATEST_ITEMS
-    user_rows, item_rows = rows[latest], np.searchsorted(items, itemid[latest])
-    other_users = np.setdiff1d(np.arange(len(users)), user_rows)
-    other_items = np.setdiff1d(np.arange(len(items)), item_rows)
-    return (
-        np.r_[user_rows, other_users, np.arange(len(other_items)) % len(users)],
-        np.r_[item_rows, np.arange(len(other_users)) % len(items), other_items],
-    )
+    sizes = np.bincount(rows, minlength=len(users))
+    back = sizes.cumsum()[rows] - np.arange(len(rows))  # 1 for a user's last impression
+    latest = back <= LISTED_ITEMS
+    turns = np.arange(len(users) * LISTED_ITEMS).reshape(len(users), LISTED_ITEMS)
+    lists = turns % len(items)
+    lists[rows[latest], LISTED_ITEMS - back[latest]] = np.searchsorted(items, itemid[latest])
+    others = np.setdiff1d(np.arange(len(items)), lists)
+    others = np.resize(others, (-(-len(others) // LISTED_ITEMS), LISTED_ITEMS))
+    return np.r_[np.arange(len(users)), np.arange(len(others)) % len(users)], np.concatenate([lists, others])
+
+
+@dataclass(frozen=True)
+class State:
+    """What the models are handed, from one side: the artefacts, or the stores.
+
+    Attributes:
+        users: [users, 40] values of USER_COLUMNS.
+        items: [items, 19] values of ITEM_COLUMNS.
+        user_vectors: [users, dim + 1]; item_vectors: [items, dim + 1].
+        liked: [users, genres] the terms.
+        sequences: [users, TOWER_IMPRESSIONS] item indices and likes of the last impressions.
+    """
+
+    users: Int64Array
+    items: Int64Array
+    user_vectors: Float32Array
+    item_vectors: Float32Array
+    liked: BoolArray
+    sequences: tuple[Int64Array, Int64Array]
+
+    def inputs(self, user_rows: Int64Array, item_rows: Int64Array) -> RankingInputs:
+        """The ranking model's inputs for [b] users with [b, m] items each.
+
+        Every item counts as found by its vector, and by the terms where it has a genre that the user likes.
+        """
+        flags = self.items[:, [ITEM_COLUMNS.index(name) for name in GENRE_FLAGS]]
+        by_term = np.einsum("bg,bmg->bm", self.liked[user_rows], flags[item_rows]) > 0
+        products = np.einsum("bd,bmd->bm", self.user_vectors[user_rows], self.item_vectors[item_rows])
+        recalled = products + TERM_BONUS * by_term, by_term, np.ones(by_term.shape, bool)
+        recent, liked = (part[user_rows, -RANKER_IMPRESSIONS:] for part in self.sequences)
+        return ranking_inputs(self.users[user_rows], self.items[item_rows], recalled, (recent, liked))
+
+
+def vector_differences(
+    kind: str, ids: Int64Array, offline: Float32Array, online: Float32Array, where: str
+) -> list[Difference]:
+    """The vectors that differ by more than SCORE_TOLERANCE.
+
+    Args:
+        kind: user or item, whose ids [n] they are.
+        offline, online: [n, dim + 1]; NaN where there is none.
+        where: which service holds the second.
+    """
+    differ = ~(np.abs(offline - online) <= SCORE_TOLERANCE)
+    rows = np.flatnonzero(differ.any(axis=1))
+    return [
+        {
+            kind: ids[row],
+            "dimension": place,
+            "offline": f"{offline[row, place]:.7g}",
+            where: "missing" if np.isnan(online[row, place]) else f"{online[row, place]:.7g}",
+        }
+        for row, place in zip(rows, differ[rows].argmax(axis=1), strict=True)
+    ]
+
+
+def sequence_differences(
+    ids: Int64Array, expected: Mapping[int, tuple[Impression, ...]], found: Mapping[int, tuple[Impression, ...]]
+) -> list[Difference]:
+    """The users whose last impressions in Redis are not the expected ones, with the first that differs."""
+    differences: list[Difference] = []
+    for user in ids.tolist():
+        own, other = expected.get(user, ()), found.get(user, ())
+        if own != other:
+            pairs = zip_longest(own, other)
+            place, (one, two) = next((place, pair) for place, pair in enumerate(pairs) if pair[0] != pair[1])
+            differences.append({"user": user, "impression": place, "offline": one, "redis": two or "missing"})
+    return differences
 
 
 def score_differences(
-    model: DeepFM,
+    model: TrainedModel,
     triton: TritonCaller,
-    offline: tuple[Int64Array, Int64Array],
-    online: tuple[Int64Array, Int64Array],
+    sides: tuple[State, State],
     ids: tuple[Int64Array, Int64Array],
-    pairs: tuple[Int64Array, Int64Array],
+    lists: tuple[Int64Array, Int64Array],
 ) -> list[Difference]:
-    """Pairs whose score in Triton differs from PyTorch's by more than SCORE_TOLERANCE.
+    """Candidates whose logit or rank score in Triton differs from PyTorch's by more than SCORE_TOLERANCE.
 
     Args:
-        model: as trained.
-        triton: scores the features from Feast.
-        offline, online: user features [users, 40] and item features [items, 19] from the artefacts and from Feast.
-        ids: userids and itemids of those rows.
-        pairs: as from `pairs_to_score`.
+        model: the ranking model as trained.
+        triton: scores what the stores hold.
+        sides: the artefacts, for PyTorch, and the stores.
+        ids: all userids and itemids.
+        lists: as from `lists_to_score`.
     """
     differences: list[Difference] = []
-    starts = range(0, len(pairs[0]), TRITON_MAX_BATCH)
+    offline, online = sides
+    starts = range(0, len(lists[0]), TRITON_MAX_BATCH)
     for start in tqdm(starts, desc="scores", unit="batch", disable=None, leave=False):
-        rows = [part[start : start + TRITON_MAX_BATCH] for part in pairs]
-        sparse, dense = assemble(offline[0][rows[0]], offline[1][rows[1]])
-        with torch.no_grad():
-            expected = model(torch.from_numpy(sparse), torch.from_numpy(dense)).squeeze(1).numpy()
-        found, _ = triton.score(*assemble(online[0][rows[0]], online[1][rows[1]]))
-        differences += [
-            {
-                "user": ids[0][rows[0][place]],
-                "item": ids[1][rows[1][place]],
-                "pytorch": f"{expected[place]:.7g}",
-                "triton": f"{found[place]:.7g}",
-            }
-            for place in np.flatnonzero(~(np.abs(expected - found) <= SCORE_TOLERANCE))
-        ]
+        rows = tuple(part[start : start + TRITON_MAX_BATCH] for part in lists)
+        expected = model.outputs(tuple(map(torch.from_numpy, offline.inputs(*rows))))
+        found, _ = triton.infer(model.declared, online.inputs(*rows))
+        for tensor, own, other in zip(model.declared.outputs, expected, found, strict=True):
+            differences += [
+                {
+                    "user": ids[0][rows[0][row]],
+                    "item": ids[1][rows[1][row, place]],
+                    "output": tensor.name,
+                    "pytorch": f"{own[row, place]:.7g}",
+                    "triton": f"{other[row, place]:.7g}",
+                }
+                for row, place in np.argwhere(~(np.abs(own - other) <= SCORE_TOLERANCE))
+            ]
     return differences

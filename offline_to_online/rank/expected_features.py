@@ -13,8 +13,10 @@ from data_exchange_center import catalogue
 from data_exchange_center.arrays import Int64Array, UInt8Array
 from data_exchange_center.columns import POSITIVE_ABOVE, Column
 from data_exchange_center.features import GENRE_FLAGS, HISTORY_COUNTS, JOIN_KEYS, Entity, entity_columns
+from data_exchange_center.limits import TOWER_IMPRESSIONS
 from data_exchange_center.tables import from_matrix, rows_by_key, to_matrix
 from data_exchange_center.user_state import newest_windows
+from offline_to_online.recall.user_recall import latest_impressions
 from online.callers.types import Impression
 
 READS = (catalogue.USER_FEATURES, catalogue.ITEM_FEATURES, catalogue.OFFLINE_IMPRESSIONS)
@@ -57,3 +59,16 @@ def _windows_after(users: Int64Array, events: Events) -> UInt8Array:
     userid, itemid, _, label = rows[np.lexsort((rows[:, 2], rows[:, 0]))].T  # stable: file order, then arrival
     items = rows_by_key(catalogue.ITEM_FEATURES.load(), Column.ITEMID, itemid)
     return newest_windows(userid, to_matrix(items, GENRE_FLAGS), label, users)
+
+
+def expected_impressions(events: Events) -> dict[int, tuple[Impression, ...]]:
+    """The last impressions of each user over offline rows and events, oldest first, as Redis must hold them.
+
+    Args:
+        events: accepted since the last load, by user, in order of arrival.
+    """
+    expected = latest_impressions()
+    for user, of_user in events.items():
+        in_order = sorted((*expected.get(user, ()), *of_user), key=lambda impression: impression.timestamp)
+        expected[user] = tuple(in_order[-TOWER_IMPRESSIONS:])
+    return expected

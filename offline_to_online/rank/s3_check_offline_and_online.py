@@ -4,98 +4,192 @@
 
 In this order; at the first kind that differs it prints a table of the differences and ends with status 1:
 
-1. the features' order and hash of the served model = the declaration;
-2. every weight in the served model's file = the trained one;
+1. the features' order and hash of the two served models = the declaration;
+2. every weight in the served models' files = the trained one;
 3. every feature of every user and item in Feast = the offline artefacts, exactly; for a user with live events, = the
    window counted from scratch over the artefacts' rows and the events;
-4. for every user, with items drawn from the latest impressions, and for every item: Triton's score of the features
-   from Feast = PyTorch's score of the features from the artefacts, to 1e-5.
+4. every user's last impressions in Redis = those of the artefacts and the events, exactly;
+5. every user's vector in Redis, and the served tower's of what Redis holds, = PyTorch's of the artefacts, to 1e-5;
+   every item's vector in Elasticsearch = the artefacts';
+6. for every user, with items drawn from the latest impressions, and for every item: both outputs of the served ranking
+   model on what the stores hold = PyTorch's on what the artefacts hold, to 1e-5.
 """
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
+import torch
 from tabulate import tabulate
 
 from data_exchange_center import catalogue
-from data_exchange_center.arrays import Int64Array
+from data_exchange_center.arrays import Float32Array, Int64Array
 from data_exchange_center.artefact import Artefacts
 from data_exchange_center.columns import Column
-from data_exchange_center.features import COLUMNS, JOIN_KEYS, Entity, entity_columns, feature_hash, vocabulary_sizes
+from data_exchange_center.features import (
+    COLUMNS,
+    HISTORY_COUNTS,
+    JOIN_KEYS,
+    Entity,
+    entity_columns,
+    feature_hash,
+    vocabulary_sizes,
+)
+from data_exchange_center.limits import TOWER_IMPRESSIONS
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from data_exchange_center.tables import to_matrix
+from data_exchange_center.user_state import genre_flags, liked_genres
+from offline_to_online.exported_model import TrainedModel, trained_ranker, trained_tower, weight_difference
 from offline_to_online.loader import LOADER_TIMEOUT
 from offline_to_online.rank import expected_features
 from offline_to_online.rank.consistency import (
     Difference,
+    State,
     column_differences,
     feature_differences,
-    pairs_to_score,
+    lists_to_score,
     score_differences,
+    sequence_differences,
+    vector_differences,
 )
-from offline_to_online.rank.exported_model import first_different_weight, state_digest, trained_model
-from offline_to_online.rank.model_repository import model_folder, versions
+from offline_to_online.recall.item_index import stored_vectors
+from online.callers.es_caller import elasticsearch_client
 from online.callers.feast_caller import FeastCaller
 from online.callers.redis_caller import RedisCaller
 from online.callers.triton_caller import TritonCaller
+from online.callers.types import Impression, UserRecall
+from online.serving_data import ServingData
+from online.user_events import sequence_after
 
 READS = (
     catalogue.DATASET,
     *expected_features.READS,
-    catalogue.DEEPFM_META,
-    catalogue.DEEPFM_MODEL,
-    catalogue.BLEND,
+    catalogue.USERS,
+    catalogue.ITEMS,
+    catalogue.POPULAR_ITEMS,
+    catalogue.SEQUENCE_ITEM_VECTORS,
+    catalogue.TOWER_META,
+    catalogue.TOWER_MODEL,
+    catalogue.RANKER_META,
+    catalogue.RANKER_MODEL,
 )
 WRITES: Artefacts = ()
 
 SHOWN = 10  # differences of a kind in the printed table
+USERS_AT_A_TIME = 1000
+
+Kinds = Iterator[tuple[str, list[Difference]]]
+Recent = dict[int, tuple[Impression, ...]]
 
 
-def differences_by_kind(settings: Settings) -> Iterator[tuple[str, list[Difference]]]:
-    """The differences of one kind after the other, so that the first kind that differs is the one reported."""
-    dataset, meta = catalogue.DATASET.load(), catalogue.DEEPFM_META.load()
+@dataclass(frozen=True)
+class Stores:
+    """The services' callers, with a loader's patience."""
+
+    redis: RedisCaller
+    feast: FeastCaller
+    triton: TritonCaller
+
+    @classmethod
+    def connect(cls, settings: Settings) -> "Stores":
+        """Callers of the services in the settings."""
+        callers = (caller(settings, LOADER_TIMEOUT) for caller in (RedisCaller, FeastCaller, TritonCaller))
+        return cls(*callers)  # type: ignore[arg-type]
+
+    def users(self, ids: Int64Array) -> tuple[list[UserRecall | None], Recent]:
+        """[users] recall data, and all last impressions."""
+        recall: list[UserRecall | None] = []
+        recent: Recent = {}
+        for block in np.array_split(ids, -(-len(ids) // USERS_AT_A_TIME) or 1):
+            users = block.tolist()
+            recall += self.redis.users(users)
+            recent |= dict(zip(users, self.redis.recent(users), strict=True))
+        return recall, recent
+
+
+def model_kinds(models: tuple[TrainedModel, ...], stores: Stores, settings: Settings) -> Kinds:
+    """What the served models declare, and their weights."""
+    dataset, meta = catalogue.DATASET.load(), catalogue.RANKER_META.load()
     declared = feature_hash(COLUMNS, vocabulary_sizes(dataset.id_sizes), dataset.id_digest)
-    triton, feast = TritonCaller(settings, LOADER_TIMEOUT), FeastCaller(settings, LOADER_TIMEOUT)
-    served, model = triton.model(), trained_model()
-    yield (
-        "the order of the features",
-        column_differences(meta.columns, meta.feature_hash, declared, "trained model")
-        or column_differences(served.columns, served.feature_hash, declared, "served model"),
-    )
+    served = [stores.triton.served(model.declared) for model in models]
+    differences = column_differences(meta.columns, meta.feature_hash, declared, "trained model")
+    for model, found in zip(models, served, strict=True):
+        where = f"served {model.declared.name}"
+        differences = differences or column_differences(found.columns, found.feature_hash, declared, where)
+    yield "the order of the features", differences
+    weights = [weight_difference(*pair, settings) for pair in zip(models, served, strict=True)]
+    yield "the weights of both models", [{"difference": weight} for weight in weights if weight]
 
-    folder = model_folder(settings)
-    file = folder / str(max(versions(folder), default=0)) / "model.onnx"
-    weight = first_different_weight(model, file)
-    digest = state_digest(model)
-    if not weight and served.state_digest != digest:
-        weight = f"Triton serves the weights {served.state_digest or 'none'}, but {digest} were trained"
-    blend = catalogue.BLEND.load().weight
-    if not weight and served.blend_weight != blend:
-        weight = f"Triton's model is blended with the weight {served.blend_weight}, but {blend} was chosen"
-    yield "the weights", [{"difference": weight}] if weight else []
 
-    ids: list[Int64Array] = []
-    offline: list[Int64Array] = []
-    online: list[Int64Array] = []
-    events = RedisCaller(settings, LOADER_TIMEOUT).events()
+def sequences_of(ids: Int64Array, recent: Recent, data: ServingData) -> tuple[Int64Array, Int64Array]:
+    """[users, TOWER_IMPRESSIONS] item indices and likes of the users' last impressions."""
+    parts = [sequence_after(recent.get(user, ()), data.items, TOWER_IMPRESSIONS) for user in ids.tolist()]
+    items, liked = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return items, liked
+
+
+def vectors_in_redis(users: list[UserRecall | None], dimensions: int) -> Float32Array:
+    """[users, dimensions]; NaN for a user without a vector."""
+    vectors = np.full((len(users), dimensions), np.nan, np.float32)
+    for row, user in enumerate(users):
+        if user and len(user.vector) == dimensions:
+            vectors[row] = user.vector
+    return vectors
+
+
+def differences_by_kind(settings: Settings) -> Kinds:
+    """The differences of one kind after the other, so that the first kind that differs is the one reported."""
+    stores, tower, ranker, data = Stores.connect(settings), trained_tower(), trained_ranker(), ServingData.load()
+    yield from model_kinds((tower, ranker), stores, settings)
+
+    events = stores.redis.events()
+    ids, offline, online = [], [], []
     entities: tuple[Entity, ...] = ("user", "item")
     for entity in entities:
         table = expected_features.expected_features(entity, events)
         ids.append(table[JOIN_KEYS[entity]].to_numpy())
         offline.append(to_matrix(table, entity_columns(entity)))
-        values, known = feast.all_features(entity, ids[-1].tolist())
+        values, known = stores.feast.all_features(entity, ids[-1].tolist())
         online.append(values)
         yield (
             f"the features of {len(ids[-1]):,} {entity}s",
             feature_differences(entity, ids[-1], offline[-1], values, known),
         )
 
+    expected = expected_features.expected_impressions(events)
+    users, recent = stores.users(ids[0])
+    yield f"the last impressions of {len(ids[0]):,} users", sequence_differences(ids[0], expected, recent)
+
+    sequences = sequences_of(ids[0], recent, data)
+    vectors = tower.outputs(tuple(map(torch.from_numpy, sequences_of(ids[0], expected, data))))[0]
+    # Users without impressions have no vector.
+    with_rows = sequences[0].any(axis=1, keepdims=True)
+    in_redis = np.where(with_rows, vectors_in_redis(users, vectors.shape[1]), 0)
+    vectors = np.where(with_rows, vectors, 0)
+    yield f"the vectors of {len(ids[0]):,} users", vector_differences("user", ids[0], vectors, in_redis, "redis")
+    of_tower = np.where(with_rows, stores.triton.user_vectors(*sequences)[0], 0)
+    yield "the tower's vectors of them", vector_differences("user", ids[0], vectors, of_tower, "triton")
+    items = catalogue.ITEMS.load()
+    item_vectors = catalogue.SEQUENCE_ITEM_VECTORS.load()[items[Column.ITEM_INDEX].to_numpy()]
+    stored = stored_vectors(elasticsearch_client(settings, LOADER_TIMEOUT), ids[1], item_vectors.shape[1])
+    differing = vector_differences("item", ids[1], item_vectors, stored, "elasticsearch")
+    yield f"the vectors of {len(ids[1]):,} items", differing
+
+    # The vectors have just been found equal. Those of the stores are on both sides: near ties in the recall scores must
+    # not change places between them.
+    history = offline[0][:, [entity_columns("user").index(name) for name in HISTORY_COUNTS]]
+    terms = genre_flags([user.terms if user else () for user in users]).astype(bool)
+    sides = (
+        State(offline[0], offline[1], in_redis, stored, liked_genres(history), sequences),
+        State(online[0], online[1], in_redis, stored, terms, sequences),
+    )
     impressions = catalogue.OFFLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID])
-    pairs = pairs_to_score(impressions[Column.USERID].to_numpy(), impressions[Column.ITEMID].to_numpy(), ids[0], ids[1])
+    lists = lists_to_score(impressions[Column.USERID].to_numpy(), impressions[Column.ITEMID].to_numpy(), *ids)
     yield (
-        f"the scores of {len(pairs[0]):,} pairs of all users and items",
-        score_differences(model, triton, (offline[0], offline[1]), (online[0], online[1]), (ids[0], ids[1]), pairs),
+        f"both scores of {lists[1].size:,} pairs of all users and items",
+        score_differences(ranker, stores.triton, sides, (ids[0], ids[1]), lists),
     )
 
 

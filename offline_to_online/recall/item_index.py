@@ -6,6 +6,7 @@ import numpy as np
 from elasticsearch import Elasticsearch, helpers
 
 from data_exchange_center import catalogue
+from data_exchange_center.arrays import Float32Array, Int64Array
 from data_exchange_center.columns import Column
 from data_exchange_center.limits import EXACT_SEARCH_UP_TO, RECALL_SIZE
 from data_exchange_center.serving_names import ES_ALIAS, ES_GENRES, ES_ITEMID, ES_POPULARITY, ES_VECTOR
@@ -17,7 +18,7 @@ from online.callers.types import UserRecall
 LEAST_OVERLAP = 0.95  # of the approximate top 200 with the exact one, on average
 SCORE_TOLERANCE = 1e-3  # relative; Elasticsearch computes in float32
 
-ITEM_READS = (catalogue.ITEMS, catalogue.POPULAR_ITEMS, catalogue.ITEM_VECTORS)
+ITEM_READS = (catalogue.ITEMS, catalogue.POPULAR_ITEMS, catalogue.SEQUENCE_ITEM_VECTORS)
 
 
 class ItemDocument(TypedDict):
@@ -32,7 +33,7 @@ class ItemDocument(TypedDict):
 def item_documents() -> list[ItemDocument]:
     """One document an item, by itemid."""
     items, popular = catalogue.ITEMS.load(), catalogue.POPULAR_ITEMS.load()
-    vectors = catalogue.ITEM_VECTORS.load()[items[Column.ITEM_INDEX].to_numpy()]
+    vectors = catalogue.SEQUENCE_ITEM_VECTORS.load()[items[Column.ITEM_INDEX].to_numpy()]
     positives = dict(zip(popular[Column.ITEMID].to_pylist(), popular[Column.POSITIVES].to_pylist(), strict=True))
     return [
         ItemDocument(itemid=str(itemid), genres=genres, vector=vector, popularity=positives[itemid])
@@ -42,8 +43,18 @@ def item_documents() -> list[ItemDocument]:
     ]
 
 
+def stored_vectors(client: Elasticsearch, itemids: Int64Array, dimensions: int) -> Float32Array:
+    """[items, dimensions] the vectors of these items behind the alias; NaN for an item that is not there."""
+    vectors = np.full((len(itemids), dimensions), np.nan, np.float32)
+    for hit in helpers.scan(client, index=ES_ALIAS, size=2000, query={"_source": [ES_VECTOR]}):
+        place = np.searchsorted(itemids, int(hit["_id"]))
+        if place < len(itemids) and itemids[place] == int(hit["_id"]):
+            vectors[place] = hit["_source"][ES_VECTOR]
+    return vectors
+
+
 def vector_index(items: int) -> dict[str, Any]:
-    """How Elasticsearch looks for neighbours. 17 dimensions need no quantisation: scores stay the model's own.
+    """How Elasticsearch looks for neighbours. 65 dimensions need no quantisation: scores stay the model's own.
 
     Up to EXACT_SEARCH_UP_TO items it compares with every vector, which is exact: 388,300 items take 16 ms a search and
     13 s to load (2 cores). A graph does badly on inner products, which favour long vectors over near ones: of 38,830

@@ -27,16 +27,14 @@ from data_exchange_center.serving_names import (
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from offline_to_online.loader import LOADER_TIMEOUT, LoadError
-from offline_to_online.recall.user_recall import USER_RECALL_READS, latest_impressions, users_to_load
+from offline_to_online.recall.user_recall import USER_RECALL_READS, Recent, latest_impressions, users_to_load
 from online.callers.redis_caller import RedisCaller, impressions_json
-from online.callers.types import Impression, ServiceUnavailable, UserRecall
+from online.callers.types import ServiceUnavailable, UserRecall
 
-READS = (catalogue.DATASET, catalogue.OFFLINE_IMPRESSIONS, *USER_RECALL_READS)
+READS = (catalogue.DATASET, *USER_RECALL_READS)
 WRITES: Artefacts = ()
 
 USERS_AT_A_TIME = 1000
-
-Recent = dict[int, tuple[Impression, ...]]
 
 
 def write(client: redis.Redis, users: dict[int, UserRecall], recent: Recent) -> None:
@@ -83,7 +81,8 @@ def check(caller: RedisCaller, users: dict[int, UserRecall], recent: Recent) -> 
 def main() -> None:
     """Writes, then reads back."""
     settings = Settings()
-    users, recent = users_to_load(), latest_impressions()
+    recent = latest_impressions()
+    users = users_to_load(recent)
     client = redis.Redis(settings.redis_host, settings.redis_port, REDIS_DATABASE, socket_timeout=LOADER_TIMEOUT)
     try:
         write(client, users, recent)

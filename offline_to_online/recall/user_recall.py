@@ -1,49 +1,62 @@
 """Each user's recall data and latest impressions, from the artefacts: what goes into Redis and checks Elasticsearch."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from data_exchange_center import catalogue
-from data_exchange_center.artefact import Array
+from data_exchange_center.arrays import Float32Array
 from data_exchange_center.columns import Column
+from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from data_exchange_center.tables import rows_by_key
 from data_exchange_center.user_state import newest_rows
 from online.callers.types import Impression, UserRecall
 
-USER_RECALL_READS = (catalogue.USERS, catalogue.USER_TERM, catalogue.USER_FILTER, catalogue.USER_VECTORS)
+USER_RECALL_READS = (
+    catalogue.USERS,
+    catalogue.OFFLINE_IMPRESSIONS,
+    catalogue.USER_TERM,
+    catalogue.USER_FILTER,
+    catalogue.SEQUENCE_USER_VECTORS,
+)
+
+Recent = Mapping[int, tuple[Impression, ...]]
 
 
-def users_to_load(user_vectors: Array = catalogue.USER_VECTORS) -> dict[int, UserRecall]:
-    """The terms, vector and filter of each user with offline rows, by userid.
+def users_to_load(recent: Recent | None = None, vectors: Float32Array | None = None) -> dict[int, UserRecall]:
+    """The terms, vector, filter and last impressions of each user with offline rows, by userid.
 
     Args:
-        user_vectors: the served ones, or others to compare them with.
+        recent: as from `latest_impressions`, read unless given.
+        vectors: [users + 1, dim] by user_index; the served ones unless given.
 
     Raises:
         ArtefactError: an artefact is missing, or terms and filters were made from different data.
     """
+    recent = latest_impressions(RANKER_IMPRESSIONS) if recent is None else recent
     terms, filters = catalogue.USER_TERM.load(), catalogue.USER_FILTER.load()
     userid = terms[Column.USERID].to_numpy()
     index = rows_by_key(catalogue.USERS.load(), Column.USERID, userid)[Column.USER_INDEX].to_numpy()
-    vectors = user_vectors.load()[index]
+    vectors = catalogue.SEQUENCE_USER_VECTORS.load() if vectors is None else vectors
     return {
-        user: UserRecall(tuple(term), tuple(vector), tuple(seen))
+        user: UserRecall(tuple(term), tuple(vector), tuple(seen), recent[user][-RANKER_IMPRESSIONS:])
         for user, term, vector, seen in zip(
             userid.tolist(),
             terms[Column.TERMS].to_pylist(),
-            vectors.tolist(),
+            vectors[index].tolist(),
             filters[Column.SEEN_ITEMS].to_pylist(),
             strict=True,
         )
     }
 
 
-def latest_impressions() -> dict[int, tuple[Impression, ...]]:
-    """The last WINDOW offline impressions of each user that has any, oldest first: what live events move on."""
+def latest_impressions(length: int = TOWER_IMPRESSIONS) -> dict[int, tuple[Impression, ...]]:
+    """The last offline impressions of each user that has any, oldest first: what live events move on."""
     table = catalogue.OFFLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID, Column.RATING, Column.TIMESTAMP])
-    users, starts, ends = newest_rows(table[Column.USERID].to_numpy())
+    users, starts, ends = newest_rows(table[Column.USERID].to_numpy(), length)
     sizes = ends - starts
     cuts = np.r_[0, np.cumsum(sizes)]
-    # Only the rows of the windows become Python objects.
+    # Only these rows become Python objects.
     rows = np.repeat(starts - cuts[:-1], sizes) + np.arange(cuts[-1])
     columns = (table[name].to_numpy()[rows].tolist() for name in (Column.ITEMID, Column.RATING, Column.TIMESTAMP))
     impressions = [Impression(*values) for values in zip(*columns, strict=True)]

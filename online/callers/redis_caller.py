@@ -1,4 +1,4 @@
-"""Redis: a user's terms, vector and filter in one round trip; their latest impressions; and what events change."""
+"""Redis: a user's terms, vector, filter and latest impressions in one round trip; and what events change."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +10,8 @@ from pydantic import TypeAdapter
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from data_exchange_center.arrays import FloatArray
+from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from data_exchange_center.serving_names import (
     REDIS_DATABASE,
     REDIS_EVENTS,
@@ -22,7 +24,7 @@ from data_exchange_center.serving_names import (
 from data_exchange_center.settings import Settings
 from online.callers.types import Impression, LiveUser, ServiceUnavailable, UserRecall
 
-KEYS = (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER)
+KEYS = (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER, REDIS_RECENT)
 
 _terms = TypeAdapter(tuple[str, ...])
 _vector = TypeAdapter(tuple[pydantic.FiniteFloat, ...])
@@ -36,9 +38,9 @@ def impressions_json(impressions: Iterable[Impression]) -> str:
     return json.dumps([astuple(impression) for impression in impressions])
 
 
-def read_impressions(stored: bytes) -> tuple[Impression, ...]:
-    """From what is stored under REDIS_RECENT."""
-    return tuple(Impression(*values) for values in _impressions.validate_json(stored))
+def read_impressions(stored: bytes, most: int = TOWER_IMPRESSIONS) -> tuple[Impression, ...]:
+    """The last `most` of what is stored under REDIS_RECENT."""
+    return tuple(Impression(*values) for values in _impressions.validate_json(stored)[-most:])
 
 
 def _live_keys(userid: int) -> list[str]:
@@ -46,10 +48,17 @@ def _live_keys(userid: int) -> list[str]:
     return [key.format(userid) for key in (REDIS_TERM, REDIS_FILTER, REDIS_RECENT)]
 
 
-def _user_recall(term: bytes | None, vector: bytes | None, seen: bytes | None) -> UserRecall | None:
+def _user_recall(
+    term: bytes | None, vector: bytes | None, seen: bytes | None, recent: bytes | None
+) -> UserRecall | None:
     if term is None or seen is None:
         return None
-    return UserRecall(_terms.validate_json(term), _vector.validate_json(vector or b"[]"), _items.validate_json(seen))
+    return UserRecall(
+        _terms.validate_json(term),
+        _vector.validate_json(vector or b"[]"),
+        _items.validate_json(seen),
+        read_impressions(recent or b"[]", RANKER_IMPRESSIONS),
+    )
 
 
 class RedisCaller:
@@ -83,7 +92,8 @@ class RedisCaller:
             values: list[bytes | None] = self._client.mget(  # type: ignore[assignment]
                 [key.format(userid) for userid in userids for key in KEYS]
             )
-            return [_user_recall(*parts) for parts in zip(values[0::3], values[1::3], values[2::3], strict=True)]
+            columns = (values[place :: len(KEYS)] for place in range(len(KEYS)))
+            return [_user_recall(*parts) for parts in zip(*columns, strict=True)]
         except FAULTS as error:
             raise ServiceUnavailable("redis", error) from error
 
@@ -128,7 +138,7 @@ class RedisCaller:
     def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]]) -> dict[int, int]:
         """Changes some users in one transaction: all of them, or none.
 
-        A user who changes is marked as not pushed to Feast in the same transaction; see `pushed`.
+        A user who changes is marked in the same transaction, until vector and Feast have followed; see `pushed`.
 
         Args:
             changes: for each userid, known or not, the function from the present state to the next. Where it returns
@@ -188,15 +198,44 @@ class RedisCaller:
             )
         return users
 
+    def set_vector(self, userid: int, recent: Sequence[Impression], vector: FloatArray) -> bool:
+        """Replaces a user's vector, unless an event has come in since `recent` was read.
+
+        Args:
+            userid: known or not.
+            recent: the impressions that the vector was made of, as `recent` returned them.
+            vector: [dim + 1].
+
+        Returns:
+            Whether it was replaced. If not, whoever recorded the later event replaces it.
+
+        Raises:
+            ServiceUnavailable: as for `users`.
+        """
+        key = REDIS_RECENT.format(userid)
+
+        def transaction(pipe: redis.client.Pipeline) -> bool:
+            is_newest = (self._client.get(key) or b"[]") == impressions_json(recent).encode()
+            pipe.multi()
+            if is_newest:
+                pipe.set(REDIS_VECTOR.format(userid), json.dumps(vector.tolist()))
+            return is_newest
+
+        try:
+            replaced: bool = self._client.transaction(transaction, key, value_from_callable=True)  # type: ignore[assignment, arg-type]
+            return replaced
+        except FAULTS as error:
+            raise ServiceUnavailable("redis", error) from error
+
     def pushed(self, userid: int) -> None:
-        """Notes that Feast holds the user's newest features."""
+        """Notes that Feast and the user's vector follow from the newest impressions."""
         try:
             self._client.srem(REDIS_UNPUSHED, userid)
         except FAULTS as error:
             raise ServiceUnavailable("redis", error) from error
 
     def unpushed(self) -> list[int]:
-        """Users with events that are not in Feast yet."""
+        """Users with events that have not reached Feast or their vector yet."""
         try:
             return sorted(int(userid) for userid in self._client.smembers(REDIS_UNPUSHED))  # type: ignore[union-attr]
         except FAULTS as error:

@@ -1,112 +1,143 @@
-"""Triton over gRPC: one reused connection, and all candidates in as few batches as the model allows."""
+"""Triton over gRPC: one reused connection, and every call by one version of the model."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from data_exchange_center.arrays import Float32Array, Int64Array
+from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.limits import TRITON_MAX_BATCH
-from data_exchange_center.serving_names import TRITON_DENSE, TRITON_MODEL, TRITON_OUTPUT, TRITON_SPARSE
 from data_exchange_center.settings import Settings
-from online.callers.types import ServedModel, ServiceUnavailable
+from data_exchange_center.triton_models import MODELS, RANKER, TOWER, TritonModel
+from online.callers.types import RankingScores, ServedModel, ServiceUnavailable
 
 # A restarted server is used again within a second; by default gRPC waits for up to two minutes.
 CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
 FAULTS = (InferenceServerException, AttributeError, ValueError, TypeError)
 
+Arrays = Sequence[npt.NDArray[Any]]
+
 
 class TritonCaller:
-    """Scores with the model that offline_to_online/rank/s2_model_to_triton.py loaded."""
+    """Uses the two models that the loaders of offline_to_online/ wrote."""
 
     def __init__(self, settings: Settings, timeout: float) -> None:
         """Opens the channel lazily; `timeout` is in seconds, for each call."""
         address = f"{settings.triton_host}:{settings.triton_grpc_port}"
         self._client = grpc.InferenceServerClient(address, channel_args=CHANNEL)
         self._timeout = timeout
-        self._models: dict[str, ServedModel] = {}
+        self._served: dict[str, ServedModel] = {}  # by the model's name
 
     def ping(self) -> None:
-        """Raises ServiceUnavailable unless the model is loaded."""
+        """Raises ServiceUnavailable unless both models are loaded."""
         try:
-            if not self._client.is_model_ready(TRITON_MODEL, client_timeout=self._timeout):
-                raise ValueError(f"{TRITON_MODEL} is not loaded")
+            for model in MODELS:
+                if not self._client.is_model_ready(model.name, client_timeout=self._timeout):
+                    raise ValueError(f"{model.name} is not loaded")
         except FAULTS as error:
             raise ServiceUnavailable("triton", error) from error
 
-    def model(self, version: str = "") -> ServedModel:
+    def served(self, model: TritonModel, version: str = "") -> ServedModel:
         """What the given version, or the newest, declares about itself.
 
         Raises:
             ServiceUnavailable: Triton does not respond, or has no such version.
         """
         try:
-            config = self._client.get_model_config(TRITON_MODEL, version, client_timeout=self._timeout).config
+            config = self._client.get_model_config(model.name, version, client_timeout=self._timeout).config
             declared = {name: value.string_value for name, value in config.parameters.items()}
             return ServedModel(
                 version=version,
                 columns=tuple(filter(None, declared.get("columns", "").split(","))),
                 feature_hash=declared.get("feature_hash", ""),
                 state_digest=declared.get("state_digest", ""),
-                blend_weight=float(declared.get("blend_weight", "nan")),
             )
         except FAULTS as error:
             raise ServiceUnavailable("triton", error) from error
 
-    def load(self) -> None:
+    def load(self, model: TritonModel) -> None:
         """Makes Triton load the newest version folder; the old version is served until then.
 
         Raises:
             ServiceUnavailable: Triton does not respond, or cannot load the model.
         """
         try:
-            self._client.load_model(TRITON_MODEL, client_timeout=self._timeout)
+            self._client.load_model(model.name, client_timeout=self._timeout)
         except InferenceServerException as error:
             raise ServiceUnavailable("triton", error) from error
 
-    def score(self, sparse: Int64Array, dense: Float32Array) -> tuple[Float32Array, ServedModel]:
-        """Logits of n candidates, all by one version of the model.
-
-        Args:
-            sparse: [n, 23], dense: [n, 36] as data_exchange_center.assembler makes them.
-
-        Returns:
-            [n] logits, and the model that made them.
+    def score(self, inputs: RankingInputs) -> tuple[RankingScores, ServedModel]:
+        """Scores the candidates of b requests, and says which model did.
 
         Raises:
-            ServiceUnavailable: Triton does not respond in time, or responds with something else than n finite numbers.
+            ServiceUnavailable: Triton does not respond in time, or responds with something else than a finite logit and
+                a finite rank score for each candidate.
+        """
+        (logits, rank_scores), model = self.infer(RANKER, inputs)
+        shape = inputs.sparse.shape[:2]
+        if logits.shape != shape or rank_scores.shape != shape:
+            raise ServiceUnavailable("triton", f"version {model.version} did not return {shape} scores")
+        return RankingScores(logits, rank_scores), model
+
+    def user_vectors(self, items: Int64Array, liked: Int64Array) -> tuple[Float32Array, ServedModel]:
+        """[b, dim + 1] the vectors after b users' last impressions, and the model that made them.
+
+        Args:
+            items, liked: [b, TOWER_IMPRESSIONS] as data_exchange_center/user_state.py makes them.
+
+        Raises:
+            ServiceUnavailable: Triton does not respond in time, or responds with something else than finite vectors.
+        """
+        (vectors,), model = self.infer(TOWER, (items, liked))
+        if vectors.ndim != 2 or len(vectors) != len(items):
+            raise ServiceUnavailable("triton", f"version {model.version} did not return {len(items)} vectors")
+        return vectors, model
+
+    def infer(self, model: TritonModel, arrays: Arrays) -> tuple[list[Float32Array], ServedModel]:
+        """The model's outputs, all by one version, and which model that is.
+
+        Args:
+            model: which of the two.
+            arrays: its inputs in the declared order; more rows than TRITON_MAX_BATCH go in several calls.
+
+        Raises:
+            ServiceUnavailable: Triton does not respond in time, or responds with numbers that are not finite.
         """
         try:
-            return self._score(sparse, dense)
+            return self._infer_once(model, arrays)
         except ServiceUnavailable as error:
             # A version may be replaced between two batches, or before its configuration is read; one retry is enough.
             if not _is_about_a_version(error):
                 raise
-            return self._score(sparse, dense)
+            return self._infer_once(model, arrays)
 
-    def _score(self, sparse: Int64Array, dense: Float32Array) -> tuple[Float32Array, ServedModel]:
+    def _infer_once(self, model: TritonModel, arrays: Arrays) -> tuple[list[Float32Array], ServedModel]:
         parts, version = [], ""
-        for start in range(0, len(sparse), TRITON_MAX_BATCH):
-            batch = slice(start, start + TRITON_MAX_BATCH)
+        for start in range(0, max(len(arrays[0]), 1), TRITON_MAX_BATCH):
+            batch = [array[start : start + TRITON_MAX_BATCH] for array in arrays]
             inputs = [
-                grpc.InferInput(TRITON_SPARSE, list(sparse[batch].shape), "INT64"),
-                grpc.InferInput(TRITON_DENSE, list(dense[batch].shape), "FP32"),
+                grpc.InferInput(tensor.name, list(values.shape), tensor.datatype)
+                for tensor, values in zip(model.inputs, batch, strict=True)
             ]
-            for tensor, values in zip(inputs, (sparse[batch], dense[batch]), strict=True):
+            for tensor, values in zip(inputs, batch, strict=True):
                 tensor.set_data_from_numpy(np.ascontiguousarray(values))
             try:
-                response = self._client.infer(TRITON_MODEL, inputs, model_version=version, client_timeout=self._timeout)
-                parts.append(response.as_numpy(TRITON_OUTPUT).reshape(-1))
+                response = self._client.infer(model.name, inputs, model_version=version, client_timeout=self._timeout)
+                parts.append([response.as_numpy(tensor.name) for tensor in model.outputs])
                 version = response.get_response().model_version
+                outputs = [np.concatenate(batches) for batches in zip(*parts, strict=True)]
             except FAULTS as error:
                 raise ServiceUnavailable("triton", error) from error
-        logits = np.concatenate(parts) if parts else np.empty(0, np.float32)
-        if len(logits) != len(sparse) or not np.isfinite(logits).all():
-            raise ServiceUnavailable("triton", f"version {version} did not return {len(sparse)} finite logits")
-        model = self._models.get(version)
-        if model is None:
-            model = self.model(version)
-            self._models = {version: model}  # the newest is enough: it has replaced the others
-        return logits, model
+        if not all(np.isfinite(output).all() for output in outputs):
+            raise ServiceUnavailable("triton", f"version {version} of {model.name} did not return finite numbers")
+        served = self._served.get(model.name)
+        if served is None or served.version != version:
+            served = self._served[model.name] = self.served(model, version)
+        return outputs, served
 
 
 def _is_about_a_version(error: ServiceUnavailable) -> bool:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_exchange_center.arrays import BoolArray, Float64Array, Int64Array
+from data_exchange_center.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
 
 
@@ -21,15 +21,6 @@ class ServiceUnavailable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class UserRecall:
-    """What recall needs of a user: liked genres, vector (empty where there is none yet), items seen."""
-
-    terms: tuple[str, ...]
-    vector: tuple[float, ...]
-    seen: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Impression:
     """A rated item; `timestamp` in seconds since 1970."""
 
@@ -39,10 +30,27 @@ class Impression:
 
 
 @dataclass(frozen=True, slots=True)
-class LiveUser:
-    """What an event changes in Redis: liked genres, items seen, and the impressions in the window, oldest first.
+class UserRecall:
+    """A user as the recall store holds them.
 
-    `events` are all accepted since the last load, by arrival: an event that is among them, or in the window, has been
+    Attributes:
+        terms: liked genres.
+        vector: empty where there is none yet.
+        seen: items that recall leaves out.
+        recent: the last RANKER_IMPRESSIONS, oldest first.
+    """
+
+    terms: tuple[str, ...]
+    vector: tuple[float, ...]
+    seen: tuple[int, ...]
+    recent: tuple[Impression, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LiveUser:
+    """What an event changes in Redis: liked genres, items seen, and the last TOWER_IMPRESSIONS, oldest first.
+
+    `events` are all accepted since the last load, by arrival: an event that is among them, or in `recent`, has been
     counted.
     """
 
@@ -60,7 +68,18 @@ class ServedModel:
     columns: tuple[str, ...]
     feature_hash: str
     state_digest: str
-    blend_weight: float
+
+
+class RankingScores(NamedTuple):
+    """The ranking model's outputs for b requests of m candidates each.
+
+    Attributes:
+        logits: [b, m] of the probability that the user likes what they choose to rate.
+        rank_scores: [b, m] by which a list is ordered.
+    """
+
+    logits: Float32Array
+    rank_scores: Float32Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +113,12 @@ NO_CANDIDATES = Candidates(np.empty(0, np.int64), np.empty(0, np.float64), np.em
 
 
 class ScoredItem(NamedTuple):
-    """One line of the response. `logit` is None where the ranking model was not used."""
+    """One line of the response.
+
+    Attributes:
+        score: the rank score; where the ranking model was not used, the recall score.
+        logit: None where it was not used.
+    """
 
     itemid: int
     score: float

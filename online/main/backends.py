@@ -1,4 +1,4 @@
-"""The real services behind the four roles, with the time that a request has for each."""
+"""The real services behind the roles, with the time that a request has for each."""
 
 from data_exchange_center.settings import Settings
 from online.callers.es_caller import ElasticsearchCaller
@@ -16,9 +16,11 @@ TRITON_TIMEOUT = 0.2
 
 def connect(settings: Settings) -> ServingBackends:
     """Callers of the four services; each connects when it is first used."""
+    triton = TritonCaller(settings, TRITON_TIMEOUT)
     return ServingBackends(
         recall_store=RedisCaller(settings, REDIS_TIMEOUT),
         recall_index=ElasticsearchCaller(settings, ELASTICSEARCH_TIMEOUT),
         feature_store=FeastCaller(settings, FEAST_TIMEOUT, settings.web_threads),
-        ranking_model=TritonCaller(settings, TRITON_TIMEOUT),
+        ranking_model=triton,
+        user_tower=triton,
     )

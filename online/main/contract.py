@@ -62,7 +62,7 @@ class Ranks(BaseModel):
 
 
 class Item(TypedDict):
-    """One line of the list: score = logit × the model's blend weight + recall_score."""
+    """One line of the list, ordered by `score`: the rank score, or without a ranking model the recall score."""
 
     # No BaseModel: it is validated just as strictly, and 50 dictionaries take half the time of 50 objects.
 
@@ -81,7 +81,6 @@ class Explanation(BaseModel):
 
     milliseconds: Annotated[dict[str, float], Field(description="for which the request waited for each service")]
     candidates: int
-    blend_weight: float | None
     terms: list[str]
     seen: Annotated[int, Field(description="items left out")]
     user_features: dict[str, int]

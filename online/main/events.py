@@ -10,7 +10,6 @@ from online.main.current import current_engine
 from online.main.parsing import parse_events, parse_query
 from online.main.refusals import refusal
 from online.main.responses import as_json, history_response
-from online.roles import FEAST
 
 blueprint = flask.Blueprint("events", __name__)
 
@@ -19,19 +18,19 @@ blueprint = flask.Blueprint("events", __name__)
 def post_events() -> flask.Response:
     """Takes one event or a list of them: all, or none."""
     received, engine = parse_events(), current_engine()
-    items = engine.snapshot.data.items
+    data = engine.snapshot.data
     by_user: dict[int, list[Impression]] = defaultdict(list)
     for event in received:
-        if event.itemid not in items:
+        if event.itemid not in data.items:
             return refusal(404, "itemid", "must be an item of the catalogue", event.itemid)
         by_user[event.userid].append(Impression(event.itemid, event.rating, event.ts))
-    recorded = engine.user_events.record(by_user, items)
+    recorded = engine.user_events.record(by_user, data)
     duplicates = len(received) - recorded.accepted
     metrics.EVENTS.labels("accepted").inc(recorded.accepted)
     metrics.EVENTS.labels("duplicate").inc(duplicates)
     response = contract.EventsResponse(accepted=recorded.accepted, duplicates=duplicates)
-    if not recorded.is_complete:
-        response.degraded = [FEAST]
+    if recorded.behind:
+        response.degraded = list(recorded.behind)
     return as_json(response)
 
 

@@ -98,7 +98,6 @@ def _explanation(recommendation: Recommendation) -> dict[str, Any]:
     return {
         "milliseconds": {name: round(seconds * 1000, 3) for name, seconds in recommendation.stages.items()},
         "candidates": len(recommendation.candidates),
-        "blend_weight": recommendation.blend_weight,
         "terms": user.terms if user else [],
         "seen": len(user.seen) if user else 0,
         "user_features": {} if features is None else dict(zip(USER_COLUMNS, features.tolist(), strict=True)),

@@ -59,6 +59,14 @@ class Server(BaseApplication):  # type: ignore[misc]
         return app
 
 
+def import_before_fork() -> None:
+    """Imports what every worker needs, so that they share the memory of it; no client connects before the fork."""
+    from online.main import app  # noqa: F401  (not at the top: see online/main/metrics.py)
+
+    gc.collect()
+    gc.freeze()  # the collector would write into the shared pages, and each worker would get its own
+
+
 def forget_worker(_: Any, worker: Any) -> None:
     """Takes a dead worker out of the metrics that only live ones have."""
     from prometheus_client import multiprocess
@@ -91,6 +99,7 @@ def main() -> None:
     shutil.rmtree(counts, ignore_errors=True)
     counts.mkdir(parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counts)
+    import_before_fork()
     Server(settings).run()
 
 

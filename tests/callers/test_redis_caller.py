@@ -4,9 +4,11 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import redis
 
+from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from data_exchange_center.serving_names import (
     REDIS_EVENTS,
     REDIS_FILTER,
@@ -43,11 +45,15 @@ def caller(served: Stack) -> RedisCaller:
     return RedisCaller(Settings(), 5)
 
 
+def impressions_of(*items: int) -> tuple[Impression, ...]:
+    return tuple(Impression(item, 5.0, 1) for item in items)
+
+
 def rate(*items: int) -> Callable[[LiveUser], LiveUser]:
     """The change that adds an impression of each of these items."""
 
     def change(user: LiveUser) -> LiveUser:
-        added = tuple(Impression(item, 5.0, 1) for item in items)
+        added = impressions_of(*items)
         return LiveUser(("Drama",), (*user.seen, *items), (*user.recent, *added), (*user.events, *added))
 
     return change
@@ -56,7 +62,7 @@ def rate(*items: int) -> Callable[[LiveUser], LiveUser]:
 def test_a_new_user_is_written_read_and_waits_for_feast(caller: RedisCaller, userid: int) -> None:
     assert caller.user(userid) is None and caller.recent([userid]) == [()]
     assert caller.update({userid: rate(7, 8)}) == {userid: 2}
-    assert caller.user(userid) == UserRecall(("Drama",), (), (7, 8))
+    assert caller.user(userid) == UserRecall(("Drama",), (), (7, 8), impressions_of(7, 8))
     assert caller.recent([userid]) == [(Impression(7, 5.0, 1), Impression(8, 5.0, 1))]
     assert caller.events()[userid] == (Impression(7, 5.0, 1), Impression(8, 5.0, 1))
     assert userid in caller.unpushed()
@@ -77,7 +83,7 @@ def test_two_events_of_one_user_at_once_both_count(caller: RedisCaller, userid: 
     assert caller.update({userid: interrupted}) == {userid: 1}
     assert attempts == [(), (2,)]  # it was called again, with the state that the other had written
     assert [event.itemid for event in caller.events()[userid]] == [2, 1]
-    assert caller.user(userid) == UserRecall(("Drama",), (), (2, 1))
+    assert caller.user(userid) == UserRecall(("Drama",), (), (2, 1), impressions_of(2, 1))
 
 
 def test_users_of_one_list_change_together(caller: RedisCaller, userid: int, client: redis.Redis) -> None:
@@ -89,6 +95,44 @@ def test_users_of_one_list_change_together(caller: RedisCaller, userid: int, cli
         assert caller.user(userid) is None and userid not in caller.events() and userid not in caller.unpushed()
     finally:
         client.delete(REDIS_RECENT.format(second))
+
+
+def test_a_request_gets_no_more_impressions_than_the_ranking_model_looks_at(caller: RedisCaller, userid: int) -> None:
+    caller.update({userid: rate(*range(1, TOWER_IMPRESSIONS + 1))})
+    user = caller.user(userid)
+    assert (
+        user is not None and user.recent == impressions_of(*range(81, 101)) and len(user.recent) == RANKER_IMPRESSIONS
+    )
+    assert len(caller.recent([userid])[0]) == TOWER_IMPRESSIONS
+
+
+def test_a_vector_is_of_the_newest_impressions_or_is_not_written(caller: RedisCaller, userid: int) -> None:
+    caller.update({userid: rate(1)})
+    assert caller.set_vector(userid, impressions_of(1), np.float32([0.1, 2])) is True
+    caller.update({userid: rate(2)})
+    assert caller.set_vector(userid, impressions_of(1), np.float32([9, 9])) is False
+    user = caller.user(userid)
+    assert user is not None and user.vector == (float(np.float32(0.1)), 2.0)
+
+
+def test_an_event_between_reading_and_writing_a_vector_is_seen(
+    caller: RedisCaller, userid: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = RedisCaller(Settings(), 5)
+    caller.update({userid: rate(1)})
+    get, calls = caller._client.get, []
+
+    def interrupted(key: str) -> object:
+        found = get(key)
+        calls.append(key)
+        if len(calls) == 1:
+            other.update({userid: rate(2)})
+        return found
+
+    monkeypatch.setattr(caller._client, "get", interrupted)
+    assert caller.set_vector(userid, impressions_of(1), np.float32([9])) is False and len(calls) == 2
+    user = caller.user(userid)
+    assert user is not None and user.vector == ()
 
 
 def test_a_change_to_the_same_object_writes_nothing(caller: RedisCaller, userid: int) -> None:
@@ -105,7 +149,7 @@ def test_a_load_between_two_events_is_seen(caller: RedisCaller, userid: int, cli
     seen: list[LiveUser] = []
     caller.update({userid: lambda user: seen.append(user) or replace(user, terms=("War",))})  # type: ignore[func-returns-value]
     assert seen == [LiveUser(("Drama",), (9,), (Impression(9, 3.0, 5),), ())]
-    assert caller.user(userid) == UserRecall(("War",), (), (9,))
+    assert caller.user(userid) == UserRecall(("War",), (), (9,), (Impression(9, 3.0, 5),))
 
 
 @pytest.mark.parametrize("content", ["no JSON", '{"a": 1}', "[1, null]", "[[1]]"])
@@ -130,6 +174,7 @@ def test_a_missing_server_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> Non
         lambda: caller.user(1),
         lambda: caller.recent([1]),
         lambda: caller.pushed(1),
+        lambda: caller.set_vector(1, (), np.float32([1])),
         lambda: caller.update({1: rate(1)}),
     ):
         with pytest.raises(ServiceUnavailable, match="redis"):

@@ -8,39 +8,66 @@ import torch
 from tritonclient.utils import InferenceServerException
 
 from data_exchange_center import catalogue
+from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.features import COLUMNS
-from data_exchange_center.limits import TRITON_MAX_BATCH
+from data_exchange_center.limits import RANKER_IMPRESSIONS, TRITON_MAX_BATCH
 from data_exchange_center.settings import Settings
-from offline_to_online.rank.exported_model import example_inputs, state_digest, trained_model
+from data_exchange_center.triton_models import RANKER, TOWER
+from offline_to_online.exported_model import trained_ranker, trained_tower
 from online.callers.triton_caller import TritonCaller
 from online.callers.types import ServedModel, ServiceUnavailable
 from tests.conftest import Stack
 
-SPARSE, DENSE = np.zeros((2 * TRITON_MAX_BATCH, 23), np.int64), np.zeros((2 * TRITON_MAX_BATCH, 36), np.float32)
+LISTS = 2 * TRITON_MAX_BATCH
 
 
-@pytest.mark.parametrize("rows", [1, TRITON_MAX_BATCH, 2 * TRITON_MAX_BATCH + 1])
-def test_scores_are_pytorchs_in_any_number(rows: int, served: Stack) -> None:
-    model = trained_model()
-    sparse, dense = example_inputs(model, rows)
-    logits, described = TritonCaller(Settings(), 10).score(sparse.numpy(), dense.numpy())
-    with torch.no_grad():
-        np.testing.assert_allclose(logits, model(sparse, dense).squeeze(1).numpy(), atol=1e-5)
-    assert described.columns == COLUMNS and described.state_digest == state_digest(model)
-    assert described.feature_hash == catalogue.DEEPFM_META.load().feature_hash
-    assert described.blend_weight == catalogue.BLEND.load().weight and int(described.version) >= 1
+def inputs_of(lists: int, candidates: int = 3) -> RankingInputs:
+    return RankingInputs(
+        np.zeros((lists, candidates, 23), np.int64),
+        np.zeros((lists, candidates, 36), np.float32),
+        np.zeros((lists, candidates, 5), np.float32),
+        np.zeros((lists, RANKER_IMPRESSIONS), np.int64),
+        np.zeros((lists, RANKER_IMPRESSIONS), np.int64),
+    )
+
+
+@pytest.mark.parametrize(("lists", "candidates"), [(1, 1), (1, 200), (TRITON_MAX_BATCH, 7), (LISTS + 1, 2)])
+def test_scores_are_pytorchs_in_any_number(lists: int, candidates: int, served: Stack) -> None:
+    model = trained_ranker()
+    example = [np.resize(part.numpy(), (lists, *part.shape[1:])) for part in model.example]
+    inputs = RankingInputs(*(part[:, :candidates] if part.ndim == 3 else part for part in example))
+    inputs = RankingInputs(*(np.resize(p, (lists, candidates, p.shape[2])) if p.ndim == 3 else p for p in inputs))
+    scores, described = TritonCaller(Settings(), 10).score(inputs)
+    for found, expected in zip(scores, model.outputs(tuple(map(torch.from_numpy, inputs))), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert described.columns == COLUMNS and described.state_digest == model.digest
+    assert described.feature_hash == catalogue.RANKER_META.load().feature_hash and int(described.version) >= 1
+
+
+def test_vectors_are_pytorchs(served: Stack) -> None:
+    model = trained_tower()
+    items, liked = (part.numpy() for part in model.example)
+    vectors, described = TritonCaller(Settings(), 10).user_vectors(items, liked)
+    np.testing.assert_allclose(vectors, model.outputs(model.example)[0], atol=1e-5)
+    assert described.state_digest == model.digest and described.feature_hash == trained_ranker().feature_hash
 
 
 def test_a_missing_version_and_a_missing_server_are_unavailable(served: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     caller = TritonCaller(Settings(), 10)
     caller.ping()
     with pytest.raises(ServiceUnavailable, match="triton"):
-        caller.model("999")
+        caller.served(RANKER, "999")
     with pytest.raises(ServiceUnavailable, match="triton"):
-        caller.score(SPARSE[:, :5], DENSE)  # of another width than the model's
+        caller.score(inputs_of(1)._replace(sparse=np.zeros((1, 3, 5), np.int64)))  # of another width than the model's
     monkeypatch.setenv("TRITON_GRPC_PORT", "1")
     dead = TritonCaller(Settings(), 1)
-    for call in (dead.ping, dead.model, dead.load, lambda: dead.score(SPARSE, DENSE)):
+    for call in (
+        dead.ping,
+        lambda: dead.served(RANKER),
+        lambda: dead.load(TOWER),
+        lambda: dead.score(inputs_of(1)),
+        lambda: dead.user_vectors(np.zeros((1, 100), np.int64), np.zeros((1, 100), np.int64)),
+    ):
         with pytest.raises(ServiceUnavailable, match="triton"):
             call()
 
@@ -63,13 +90,13 @@ class Client:
         if not self.replaced:
             self.version, self.replaced = self.version + 1, True
         return SimpleNamespace(
-            as_numpy=lambda _: np.full((TRITON_MAX_BATCH, 1), self.fill, np.float32),
+            as_numpy=lambda _: np.full((TRITON_MAX_BATCH, 3), self.fill, np.float32),
             get_response=lambda: SimpleNamespace(model_version=version),
         )
 
     def get_model_config(self, name: str, version: str, client_timeout: float) -> object:
-        value = SimpleNamespace(string_value="0.5")
-        return SimpleNamespace(config=SimpleNamespace(parameters={"blend_weight": value}))
+        value = SimpleNamespace(string_value="h")
+        return SimpleNamespace(config=SimpleNamespace(parameters={"feature_hash": value}))
 
 
 def with_client(client: object) -> TritonCaller:
@@ -80,15 +107,20 @@ def with_client(client: object) -> TritonCaller:
 
 def test_a_version_replaced_between_two_batches_does_not_mix() -> None:
     client = Client()
-    logits, model = with_client(client).score(SPARSE, DENSE)
+    scores, model = with_client(client).score(inputs_of(LISTS))
     assert client.requested == ["", "1", "", "2"]  # the second batch of version 1 failed; then both by version 2
-    assert len(logits) == len(SPARSE) and model == ServedModel("2", (), "", "", 0.5)
+    assert scores.logits.shape == (LISTS, 3) and model == ServedModel("2", (), "h", "")
 
 
 @pytest.mark.parametrize("fill", [np.nan, np.inf])
 def test_scores_that_are_no_numbers_are_refused(fill: float) -> None:
-    with pytest.raises(ServiceUnavailable, match="512 finite logits"):
-        with_client(Client(fill)).score(SPARSE, DENSE)
+    with pytest.raises(ServiceUnavailable, match="did not return finite numbers"):
+        with_client(Client(fill)).score(inputs_of(LISTS))
+
+
+def test_another_number_of_scores_is_refused() -> None:
+    with pytest.raises(ServiceUnavailable, match=r"did not return \(512, 4\) scores"):
+        with_client(Client()).score(inputs_of(LISTS, 4))
 
 
 def test_any_other_fault_is_not_tried_twice() -> None:
@@ -100,5 +132,5 @@ def test_any_other_fault_is_not_tried_twice() -> None:
 
     client.infer = infer  # type: ignore[method-assign]
     with pytest.raises(ServiceUnavailable, match="out of memory"):
-        with_client(client).score(SPARSE, DENSE)
+        with_client(client).score(inputs_of(LISTS))
     assert client.requested == [""]

@@ -9,6 +9,7 @@ VARIABLE = [
     (r"(?<![\w/])(?:[\w.~-]*/)+[\w.-]+", "PATH"),
     (r"\b(?=[0-9a-f]*\d)[0-9a-f]{16}\b", "HASH"),
     (r"\b(?:dense\+side|dense\+all|dense)\b", "INPUTS"),
+    (r"\b(?:listwise|pointwise)\b", "OBJECTIVE"),
     (NUMBER, "N"),
 ]
 

@@ -16,16 +16,13 @@ from data_exchange_center.limits import TRITON_MAX_BATCH
 from data_exchange_center.serving_names import (
     FEAST_SERVICES,
     FEAST_VIEWS,
-    TRITON_DENSE,
-    TRITON_MODEL,
-    TRITON_OUTPUT,
-    TRITON_SPARSE,
     USER_HISTORY,
 )
 from data_exchange_center.tables import rows_by_key, to_matrix
+from data_exchange_center.triton_models import MODELS, RANKER, TritonModel
 from data_exchange_center.vocabularies import GENRES
 from offline.rank.training import Rows
-from offline_to_online.rank.model_repository import model_configuration
+from offline_to_online.model_repository import model_configuration
 from tests.conftest import ROOT, Offline, Stack
 
 
@@ -83,34 +80,49 @@ def test_the_hash_sees_order_sizes_and_ids() -> None:
     assert features.feature_hash(features.COLUMNS, sizes, "a") in hashes
 
 
-def test_onnx_has_the_declared_widths(stack: Stack) -> None:
-    model = max((stack.artefacts / "online/triton/ml_rec").glob("*/model.onnx"), key=lambda f: int(f.parent.name))
-    shapes = {
-        value.name: (value.type.tensor_type.shape.dim[1].dim_value, value.type.tensor_type.elem_type)
-        for value in (*onnx.load(model).graph.input, *onnx.load(model).graph.output)
+ONNX_TYPES = {"INT64": onnx.TensorProto.INT64, "FP32": onnx.TensorProto.FLOAT}
+TRITON_TYPES = {"INT64": triton.TYPE_INT64, "FP32": triton.TYPE_FP32}
+
+
+def test_the_ranking_models_inputs_are_the_specified_ones() -> None:
+    widths = {tensor.name: tensor.shape for tensor in RANKER.inputs}
+    assert widths == {
+        "sparse_features": (-1, 23),
+        "dense_features": (-1, 36),
+        "recall_features": (-1, 5),
+        "recent": (20,),
+        "liked": (20,),
     }
-    assert shapes == {
-        TRITON_SPARSE: (23, onnx.TensorProto.INT64),
-        TRITON_DENSE: (36, onnx.TensorProto.FLOAT),
-        TRITON_OUTPUT: (1, onnx.TensorProto.FLOAT),
-    }
-    configuration = text_format.Parse((model.parents[1] / "config.pbtxt").read_text(), triton.ModelConfig())
+    assert [tensor.name for tensor in RANKER.outputs] == ["logit", "rank_score"] and RANKER.name == "ml_rec"
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_onnx_has_the_declared_tensors(model: TritonModel, stack: Stack) -> None:
+    file = max((stack.artefacts / "online/triton" / model.name).glob("*/model.onnx"), key=lambda f: int(f.parent.name))
+    graph = onnx.load(file).graph
+    for declared, found in ((model.inputs, graph.input), (model.outputs, graph.output)):
+        assert [(value.name, value.type.tensor_type.elem_type) for value in found] == [
+            (tensor.name, ONNX_TYPES[tensor.datatype]) for tensor in declared
+        ]
+        for tensor, value in zip(declared, found, strict=True):
+            widths = [dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]]
+            assert len(widths) == len(tensor.shape)
+            assert all(width == known for width, known in zip(widths, tensor.shape, strict=True) if known > 0)
+    configuration = text_format.Parse((file.parents[1] / "config.pbtxt").read_text(), triton.ModelConfig())
     assert configuration.parameters["columns"].string_value == ",".join(features.COLUMNS)
 
 
-def test_tritons_configuration_is_read_back_as_declared() -> None:
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_tritons_configuration_is_read_back_as_declared(model: TritonModel) -> None:
     """Whatever the values hold: text_format escapes them."""
-    text = model_configuration('quote " backslash \\ newline \n', "d", 0.1)
+    text = model_configuration(model, 'quote " backslash \\ newline \n', "d")
     configuration = text_format.Parse(text, triton.ModelConfig())
-    assert (configuration.name, configuration.platform) == (TRITON_MODEL, "onnxruntime_onnx")
+    assert (configuration.name, configuration.platform) == (model.name, "onnxruntime_onnx")
     assert configuration.max_batch_size == TRITON_MAX_BATCH
-    assert [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in configuration.input] == [
-        (TRITON_SPARSE, triton.TYPE_INT64, [23]),
-        (TRITON_DENSE, triton.TYPE_FP32, [36]),
-    ]
-    assert [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in configuration.output] == [
-        (TRITON_OUTPUT, triton.TYPE_FP32, [1])
-    ]
+    for declared, found in ((model.inputs, configuration.input), (model.outputs, configuration.output)):
+        assert [(tensor.name, tensor.data_type, tuple(tensor.dims)) for tensor in found] == [
+            (tensor.name, TRITON_TYPES[tensor.datatype], tensor.shape) for tensor in declared
+        ]
     (group,) = configuration.instance_group
     assert (group.kind, group.count) == (triton.ModelInstanceGroup.KIND_CPU, 1)
     assert configuration.version_policy.latest.num_versions == 1
@@ -118,7 +130,6 @@ def test_tritons_configuration_is_read_back_as_declared() -> None:
         "columns": ",".join(features.COLUMNS),
         "feature_hash": 'quote " backslash \\ newline \n',
         "state_digest": "d",
-        "blend_weight": "0.1",
     }
 
 

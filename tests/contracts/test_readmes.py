@@ -44,7 +44,7 @@ def test_a_readme_is_short_and_goes_through_all_stages_in_their_order(name: str)
     assert len(READMES[name].splitlines()) <= MOST_LINES
     linked = re.findall(r"\*\*\[[^\]]*\]\(([\w/]+/s\d_\w+\.py)\)", READMES[name])
     assert linked == [f"{stage.replace('.', '/')}.py" for stage in ALL_STAGES]
-    for picture in ("architecture.svg", "page.png", "funnel.png", "evaluation.png", "latency.png"):
+    for picture in ("architecture.svg", "page.png", "stages.png", "funnel.png", "latency.png"):
         assert f"](pic/{picture})" in READMES[name]
 
 
@@ -122,7 +122,7 @@ def with_ids_of(commands: str) -> str:
 def cleaned(stack: Stack) -> Iterator[None]:
     """The commands send events, which the other tests are not to meet."""
     yield
-    for loader in (LOADERS[0], LOADERS[2]):
+    for loader in (LOADERS[0], LOADERS[3]):
         succeed(loader, **stack.env)
 
 

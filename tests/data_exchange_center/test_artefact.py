@@ -265,11 +265,14 @@ def test_a_document_that_is_no_json_is_refused() -> None:
 
 
 def test_a_metric_that_is_nan_is_not_written() -> None:
-    trial = {"weight": 0.5, "ndcg@50": float("nan"), "gain_interval": (0.0, 0.0)}
-    document = catalogue.BLEND.model.model_validate({"dataset": "tiny", "weight": 0.5, "tried": [trial]})
+    rows = {name: 0 for name in catalogue.DATASET.model.model_fields["rows"].annotation.model_fields}
+    content = {"dataset": "tiny", "seed": 1, "rows": rows, "users": 0, "users_with_terms": 0}
+    document = catalogue.TERM_RECALL_METRICS.model.model_validate(
+        {**content, "hit_rate@200": float("nan"), "recall@200": 0.0}
+    )
     with pytest.raises(ValueError, match="JSON compliant"):
-        save(catalogue.BLEND, document)
-    assert not catalogue.BLEND.file.exists()
+        save(catalogue.TERM_RECALL_METRICS, document)
+    assert not catalogue.TERM_RECALL_METRICS.file.exists()
 
 
 def test_each_artefact_is_of_a_kind_that_is_tested_here() -> None:

@@ -16,7 +16,8 @@ import pytest
 from data_exchange_center import catalogue
 from data_exchange_center.artefact import Artefact, ArtefactError
 from data_exchange_center.commit import complete_interrupted_commits, writing
-from offline.preprocess.synthetic import Scale, generate
+from offline.preprocess.synthetic.files import generate
+from offline.preprocess.synthetic.scale import Scale
 from tests.conftest import ROOT, run_module, succeed
 
 VECTORS = (catalogue.USER_VECTORS, catalogue.ITEM_VECTORS)

@@ -60,7 +60,7 @@ def test_windows_equal_a_slow_count(table: list[tuple[int, int, bool, list[bool]
         assert counts == slow_window(histories.get(user, []))
     assert (liked_genres(newest) == (newest[:, GENRES:] >= LIKED_MINIMUM)).all()
 
-    present, firsts, ends = newest_rows(users[order])
+    present, firsts, ends = newest_rows(users[order], WINDOW)
     assert present.tolist() == sorted(histories)
     for user, first, end in zip(present.tolist(), firsts.tolist(), ends.tolist(), strict=True):
         rows_of_user = [at for at, row in enumerate(ordered) if row[0] == user]

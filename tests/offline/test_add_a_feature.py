@@ -19,10 +19,12 @@ import pytest
 
 from data_exchange_center import catalogue
 from data_exchange_center.features import COLUMNS, DENSE_COLUMNS, HISTORY_COUNTS, SPARSE_COLUMNS
-from offline.preprocess.synthetic import Scale, generate
+from data_exchange_center.triton_models import RANKER
+from offline.preprocess.synthetic.files import generate
+from offline.preprocess.synthetic.scale import Scale
 from offline.rank import derived_features
 from offline.rank.derived_features import DerivationError, add_derived
-from offline_to_online.rank.model_repository import model_configuration
+from offline_to_online.model_repository import model_configuration
 from tests.conftest import ROOT
 
 ROOMS = ("data_exchange_center", "offline", "offline_to_online", "online")
@@ -51,14 +53,15 @@ from tritonclient.grpc import model_config_pb2 as triton
 from data_exchange_center import assembler, catalogue, features
 from data_exchange_center.columns import Column
 from data_exchange_center.online.feast import definitions
-from data_exchange_center.serving_names import TRITON_DENSE, TRITON_OUTPUT, TRITON_SPARSE
 from data_exchange_center.tables import rows_by_key, to_matrix
 from offline.rank.training import Rows, score
-from offline_to_online.rank import exported_model
+from data_exchange_center.triton_models import RANKER
+from offline_to_online import exported_model
 from offline_to_online.rank.expected_features import expected_features
-from offline_to_online.rank.model_repository import model_configuration
+from offline_to_online.model_repository import model_configuration
 
-model = exported_model.trained_model()
+model = exported_model.trained_ranker()
+deepfm = model.module.deepfm
 content = exported_model.to_onnx(model)
 exported_model.compare_with_pytorch(model, content)
 graph = onnx.load_from_string(content).graph
@@ -73,7 +76,9 @@ sparse, dense = assembler.assemble(
     to_matrix(users, assembler.USER_COLUMNS, np.int64), to_matrix(items, assembler.ITEM_COLUMNS, np.int64)
 )
 def logits(dense):
-    return session.run([TRITON_OUTPUT], {TRITON_SPARSE: sparse, TRITON_DENSE: dense})[0]
+    recall, sequence = np.zeros((1, len(sparse), 5), np.float32), np.zeros((1, 20), np.int64)
+    inputs = (sparse[None], dense[None], recall, sequence, sequence)
+    return session.run(["logit"], dict(zip([tensor.name for tensor in RANKER.inputs], inputs)))[0]
 rows, added = Rows.from_table(frame), sys.argv[1:]
 places = [features.DENSE_COLUMNS.index(name) for name in added]
 changes = {}
@@ -82,16 +87,16 @@ for name, place in zip(added, places):
     other[:, place] += 3
     changes[name] = float(np.abs(logits(other) - logits(dense)).max())
 meta = catalogue.FEATURE_META.load()
-configuration = text_format.Parse(model_configuration(meta.feature_hash, "d", 0.1), triton.ModelConfig())
+configuration = text_format.Parse(model_configuration(RANKER, meta.feature_hash, "d"), triton.ModelConfig())
 print(json.dumps({
     "columns": features.COLUMNS,
     "meta": meta.columns,
     "hash": meta.feature_hash,
     "deepfm": catalogue.DEEPFM_META.load().columns,
     "schemas": [a.schema.names for a in (catalogue.TRAINING_FRAME, catalogue.USER_FEATURES, catalogue.ITEM_FEATURES)],
-    "model": [len(model.mean), model.mlp[0].in_features if len(model.mlp) else 0],
-    "onnx": {value.name: value.type.tensor_type.shape.dim[1].dim_value for value in graph.input},
-    "triton": {tensor.name: list(tensor.dims) for tensor in configuration.input},
+    "model": [len(deepfm.mean), deepfm.mlp[0].in_features if len(deepfm.mlp) else 0],
+    "onnx": {value.name: value.type.tensor_type.shape.dim[2].dim_value for value in list(graph.input)[:2]},
+    "triton": {tensor.name: list(tensor.dims) for tensor in list(configuration.input)[:2]},
     "triton_columns": configuration.parameters["columns"].string_value.split(","),
     "feast": {name: [field.name for field in view.schema] for name, view in definitions.views.items()},
     "assembled_as_trained": [
@@ -102,7 +107,7 @@ print(json.dumps({
     "ages": catalogue.USERS.load([Column.USERID, Column.AGE]).to_pydict(),
     "ids": {name: impressions[name].to_pylist() for name in (Column.USERID, Column.ITEMID)},
     "changes": changes,
-    "statistics": [float(model.mean[place]) for place in places],
+    "statistics": [float(deepfm.mean[place]) for place in places],
     "means": [float(rows.dense[:, place].float().mean()) for place in places],
 }))
 """
@@ -158,7 +163,7 @@ def followed(project: Path) -> dict[str, Any]:
     insert_after(functions, "import pyarrow as pa\n", "import numpy as np\n")
     done = run_in(project, "-m", "offline")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(": unchanged") == 4, "what was done before the functions were written is kept"
+    assert done.stdout.count(": unchanged") == 5, "what was done before the functions were written is kept"
     probe = run_in(project, "-c", PROBE, "title_letters", "is_adult")
     assert probe.returncode == 0, probe.stderr
     found: dict[str, Any] = json.loads(probe.stdout.splitlines()[-1])
@@ -177,7 +182,7 @@ def test_declaration_artefacts_and_model_have_the_feature(followed: dict[str, An
     assert item[-1] == "title_letters" and "is_adult" not in item
     widths = {"sparse_features": len(SPARSE_COLUMNS), "dense_features": len(DENSE_COLUMNS) + 2}
     assert followed["onnx"] == widths
-    assert followed["triton"] == {name: [width] for name, width in widths.items()}
+    assert followed["triton"] == {name: [-1, width] for name, width in widths.items()}
     assert followed["model"][0] == widths["dense_features"] <= followed["model"][1]
     assert followed["statistics"] == pytest.approx(followed["means"], rel=1e-4)
 
@@ -205,7 +210,7 @@ def test_nothing_changes_without_a_derived_feature() -> None:
     """The functions add to what the tables have; the declared 59 all come from tables."""
     assert derived_features._FUNCTIONS == {}
     assert len(COLUMNS) == 59 and DENSE_COLUMNS == HISTORY_COUNTS
-    assert f'columns"\n  value {{\n    string_value: "{",".join(COLUMNS)}"' in model_configuration("h", "d", 0.1)
+    assert f'columns"\n  value {{\n    string_value: "{",".join(COLUMNS)}"' in model_configuration(RANKER, "h", "d")
 
 
 SCHEMA = pa.schema([("itemid", pa.int64()), ("length", pa.uint8())])

@@ -16,13 +16,14 @@ from data_exchange_center.artefact import Artefact
 from data_exchange_center.columns import Split
 from data_exchange_center.user_state import LIKED_MINIMUM
 from offline.__main__ import STAGES
-from offline.preprocess.synthetic import Scale, generate
+from offline.preprocess.synthetic.files import generate
+from offline.preprocess.synthetic.scale import Scale
 from tests.conftest import ROOT, SCALE, Offline, succeed
 
 
 def metrics(offline: Offline, name: str) -> dict:
     content: dict = json.loads((offline.artefacts / "offline" / name).read_text())
-    assert content["dataset"] == "hundred-thousand" and content["seed"] and content["rows"]
+    assert content["dataset"] == "hundred-thousand" and content["seed"]
     return content
 
 
@@ -65,14 +66,14 @@ def test_what_is_served_knows_all_offline_rows(artefacts: Offline) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes(offline: Offline, tmp_path: Path) -> None:
-    """Of metrics, on the same machine: both training stages once more."""
+    """Of metrics, on the same machine: all training stages once more."""
     env = {**offline.env, "ARTEFACTS_DIR": str(tmp_path / "copy")}
     shutil.copytree(offline.artefacts, env["ARTEFACTS_DIR"], ignore=shutil.ignore_patterns("online"))
     artefacts = [value for value in vars(catalogue).values() if isinstance(value, Artefact)]
-    written = [a.path for a in artefacts if a.path.endswith("metrics.json") or a is catalogue.BLEND]
-    assert len(written) == 4
+    written = [a.path for a in artefacts if a.path.endswith("metrics.json")]
+    assert len(written) == 5
     before = {path: (tmp_path / "copy" / path).read_bytes() for path in written}
-    for stage in ("offline.recall.s2_vector_recall", "offline.rank.s2_model_train"):
+    for stage in STAGES[STAGES.index("offline.recall.s2_vector_recall") :]:
         succeed(stage, **env)
     assert {path: (tmp_path / "copy" / path).read_bytes() for path in written} == before
 
@@ -98,8 +99,25 @@ def test_every_choice_was_the_best_on_valid(offline: Offline) -> None:
     assert deepfm["deep_inputs"] == best["params"]["deep_inputs"] and not best["pruned"]
     assert deepfm["l2"] == pytest.approx(best["params"]["l2_of_fm"] * vectors["rated"]["l2"])
     assert deepfm["valid_auc"] == pytest.approx(best["valid"], abs=3e-4)
-    blend = json.loads((offline.artefacts / "offline/rank/blend.json").read_text())
-    assert blend["weight"] == max(blend["tried"], key=lambda trial: trial["ndcg@50"])["weight"]
+    tower = metrics(offline, "recall/sequence_recall_metrics.json")
+    assert max(tower["curve"]) - tower["curve"][tower["epochs"] - 1] < 2e-4
+    ranker = metrics(offline, "rank/ranker_metrics.json")
+    best = max(ranker["tried"], key=lambda trial: trial["valid"]["ranker"]["ndcg@10"])
+    assert (ranker["objective"], ranker["epochs"]) == (best["objective"], best["epochs"])
+    assert {trial["objective"] for trial in ranker["tried"]} == {"listwise", "pointwise"}
+
+
+def test_each_stage_finds_more_than_the_one_before(offline: Offline) -> None:
+    """Popularity, FM, sequences: recall of positives of test; recall's order, ranker: NDCG@10 of the same lists."""
+    vectors = metrics(offline, "recall/vector_recall_metrics.json")
+    tower = metrics(offline, "recall/sequence_recall_metrics.json")
+    assert tower["test"]["recall@50"] > 1.2 * vectors["popularity"]["recall@50"]
+    assert tower["test"]["recall@50"] > vectors["retrieval"]["recall@50"] * 0.97
+    ranker = metrics(offline, "rank/ranker_metrics.json")
+    for comparison in (ranker["test"], *(trial["valid"] for trial in ranker["tried"])):
+        assert comparison["gain_ndcg@10_interval"][0] > 0
+        assert comparison["ranker"]["ndcg@10"] > 1.05 * comparison["recall_order"]["ndcg@10"]
+        assert comparison["recall@200"] > comparison["ranker"]["recall@50"] > comparison["recall_order"]["recall@50"]
 
 
 def test_the_splits_hold_the_rows_they_should(artefacts: Offline) -> None:

@@ -116,7 +116,7 @@ def test_a_view_of_an_earlier_version_is_removed_and_events_are_pushed_again(ser
         while time.monotonic() < deadline:
             caller.push_history(2**41, counts, time.time_ns())
             time.sleep(0.2)
-    succeed(LOADERS[2], **served.env)
+    succeed(LOADERS[3], **served.env)
     caller.push_history(2**41, counts, time.time_ns())
     values, known = caller.features("user", [2**41])
     assert known.all() and values.sum() == len(HISTORY_COUNTS)

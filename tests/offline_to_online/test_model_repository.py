@@ -1,14 +1,26 @@
 """Establishes that a model version appears whole or not at all, old ones go, and a wrong export is refused."""
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from data_exchange_center import catalogue
+from data_exchange_center.artefact import ArtefactError
+from offline_to_online import model_repository
+from offline_to_online.exported_model import (
+    TrainedModel,
+    compare_with_pytorch,
+    first_different_weight,
+    to_onnx,
+    trained_ranker,
+    trained_tower,
+)
 from offline_to_online.loader import LoadError
-from offline_to_online.rank import model_repository
-from offline_to_online.rank.exported_model import compare_with_pytorch, first_different_weight, to_onnx, trained_model
-from offline_to_online.rank.model_repository import remove_old_versions, versions, write_version
+from offline_to_online.model_repository import remove_old_versions, versions, write_version
 from tests.conftest import Offline
 
 
@@ -35,16 +47,29 @@ def test_a_version_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeyp
     assert not [path for path in tmp_path.glob(".*") if path.is_dir()]
 
 
-@pytest.mark.filterwarnings("ignore")  # the exporter warns about its own internals
-def test_an_export_of_other_weights_is_refused(artefacts: Offline, tmp_path: Path) -> None:
-    model = trained_model()
+@pytest.mark.parametrize("trained", [trained_ranker, trained_tower])
+def test_an_export_of_other_weights_is_refused(
+    trained: Callable[[], TrainedModel], artefacts: Offline, tmp_path: Path
+) -> None:
+    model = trained()
     content = to_onnx(model)
     file = tmp_path / "model.onnx"
     file.write_bytes(content)
     assert compare_with_pytorch(model, content) < 1e-5 and first_different_weight(model, file) is None
+    digest = model.digest
     with torch.no_grad():
-        name, weight = next(iter(model.named_parameters()))
+        name, weight = next((n, w) for n, w in model.module.named_parameters() if "mlp" in n or "feed_forward" in n)
         weight += 1
     with pytest.raises(LoadError, match="differs from PyTorch"):
         compare_with_pytorch(model, content)
-    assert name in str(first_different_weight(model, file))
+    assert name in str(first_different_weight(model, file)) and model.digest != digest
+
+
+def test_a_tower_of_other_ids_is_refused(artefacts: Offline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "artefacts"
+    shutil.copytree(artefacts.artefacts, copy, ignore=shutil.ignore_patterns("online"))
+    monkeypatch.setenv("ARTEFACTS_DIR", str(copy))
+    meta = json.loads(catalogue.TOWER_META.file.read_text())
+    catalogue.TOWER_META.file.write_text(json.dumps({**meta, "id_digest": "another"}))
+    with pytest.raises(ArtefactError, match="is of other ids than the data set's: run offline/recall/s3"):
+        trained_tower()

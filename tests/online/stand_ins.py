@@ -1,13 +1,24 @@
 """Stand-ins for the four services, on a catalogue of five items; no tests."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from data_exchange_center.features import SPARSE_COLUMNS, Entity, entity_columns
-from online.callers.types import Candidates, Impression, LiveUser, ServedModel, ServiceUnavailable, UserRecall
+from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
+from online.callers.types import (
+    Candidates,
+    Impression,
+    LiveUser,
+    RankingScores,
+    ServedModel,
+    ServiceUnavailable,
+    UserRecall,
+)
 from online.engine import Engine
 from online.roles import ServingBackends
 from online.serving_data import ItemMetadata, ServingData
@@ -17,10 +28,10 @@ DATA = ServingData(
     feature_hash="h",
     vocabulary_sizes=dict.fromkeys(SPARSE_COLUMNS, 2),
     users=(1,),
-    items={item: ItemMetadata(f"Item {item}", ("Drama",)) for item in range(1, 6)},
+    items={item: ItemMetadata(f"Item {item}", ("Drama",), item) for item in range(1, 6)},
     popular=((5, 1.0), (4, 0.8), (3, 0.6), (2, 0.4), (1, 0.2)),
 )
-USER = UserRecall(("Drama",), (1.0,), (5, 3))
+USER = UserRecall(("Drama",), (1.0,), (5, 3), (Impression(5, 5.0, 1), Impression(3, 2.0, 2)))
 CANDIDATES = Candidates(
     itemids=np.array([1, 2, 4]),
     scores=np.array([2 + TERM_BONUS, 1.0, 1 + TERM_BONUS]),
@@ -30,11 +41,15 @@ CANDIDATES = Candidates(
 
 
 class Services:
-    """Responds like the four services; `down` names those that do not."""
+    """Responds like the four services; `down` names those that do not.
+
+    A user's vector is how many impressions the tower was shown. A rank score is twice the logit.
+    """
 
     def __init__(self, down: tuple[str, ...] = (), logits: Sequence[float] = (0.0, 4.0, 0.0)) -> None:
         self.down, self.logits = down, logits
-        self.model = ServedModel("7", (), "h", "", 0.5)
+        self.model = ServedModel("7", (), "h", "")
+        self.tower = ServedModel("3", (), "h", "")
         self.users = {1: USER}
         self.live: dict[int, LiveUser] = {}
         self.calls: list[str] = []
@@ -61,9 +76,23 @@ class Services:
             after = self.live[userid] = change(before)
             gained[userid] = len(after.events) - len(before.events)
             if after is not before:
-                self.users[userid] = UserRecall(after.terms, (), after.seen)
+                vector = self.users[userid].vector if userid in self.users else ()
+                self.users[userid] = UserRecall(after.terms, vector, after.seen, after.recent[-RANKER_IMPRESSIONS:])
                 self.waiting.add(userid)
         return gained
+
+    def set_vector(self, userid: int, recent: Sequence[Impression], vector: np.ndarray) -> bool:
+        self._call("redis")
+        if self.live[userid].recent != recent:
+            return False
+        user = self.users.get(userid, UserRecall((), (), ()))
+        self.users[userid] = replace(user, vector=tuple(vector.tolist()))
+        return True
+
+    def user_vectors(self, items: np.ndarray, liked: np.ndarray) -> tuple[np.ndarray, ServedModel]:
+        self._call("triton")
+        assert items.shape == liked.shape == (1, TOWER_IMPRESSIONS) and not (liked & (items == 0)).any()
+        return (items > 0).sum(axis=1, keepdims=True).astype(np.float32), self.tower
 
     def pushed(self, userid: int) -> None:
         self.waiting.discard(userid)
@@ -93,16 +122,19 @@ class Services:
     def request_features(self, entity: Entity, ids: Sequence[int]) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         return lambda: self.features(entity, ids)
 
-    def score(self, sparse: np.ndarray, dense: np.ndarray) -> tuple[np.ndarray, ServedModel]:
+    def score(self, inputs: RankingInputs) -> tuple[RankingScores, ServedModel]:
         self._call("triton")
-        assert sparse.shape == (3, 23) and dense.shape == (3, 36)
-        self.saw_features = bool(sparse.any())
-        return np.array(self.logits, np.float32), self.model
+        assert inputs.sparse.shape == (1, 3, 23) and inputs.dense.shape == (1, 3, 36)
+        assert inputs.recall.shape == (1, 3, 5) and inputs.recent.shape == inputs.liked.shape == (1, RANKER_IMPRESSIONS)
+        self.saw_features = bool(inputs.sparse.any())
+        self.saw_recent = list(zip(inputs.recent[0].tolist(), inputs.liked[0].tolist(), strict=True))
+        logits = np.array([self.logits], np.float32)
+        return RankingScores(logits, 2 * logits), self.model
 
 
 def backends_of(services: Services, **others: Any) -> ServingBackends:
-    """The services in all four roles, but for those that `others` play."""
-    roles = dict.fromkeys(("recall_store", "recall_index", "feature_store", "ranking_model"), services)
+    """The services in all roles, but for those that `others` play."""
+    roles = dict.fromkeys(("recall_store", "recall_index", "feature_store", "ranking_model", "user_tower"), services)
     return ServingBackends(**{**roles, **others})
 
 

@@ -20,21 +20,22 @@ def ids(engine: Engine, userid: int = 1, size: int = 50) -> list[int]:
     return [item.itemid for item in engine.recommend(userid, size).items]
 
 
-def test_the_order_is_that_of_the_final_score(make: Make) -> None:
+def test_the_order_is_that_of_the_rank_score(make: Make) -> None:
     services = Services()
     found = make(services).recommend(1, 50)
     assert [(i.itemid, i.score, i.recall_score, i.logit) for i in found.items] == [
-        (2, pytest.approx(3.0), pytest.approx(1.0), 4.0),
-        (1, pytest.approx(2 + TERM_BONUS), pytest.approx(2 + TERM_BONUS), 0.0),
-        (4, pytest.approx(1 + TERM_BONUS), pytest.approx(1 + TERM_BONUS), 0.0),
+        (2, 8.0, pytest.approx(1.0), 4.0),
+        (1, 0.0, pytest.approx(2 + TERM_BONUS), 0.0),
+        (4, 0.0, pytest.approx(1 + TERM_BONUS), 0.0),
     ]
     assert [i.recalled_by for i in found.items] == [("vector",), ("term", "vector"), ("term",)]
     assert found.model_version == "7" and services.saw_features and not found.degraded and not found.fallback
     assert list(found.stages) == ["redis", "elasticsearch", "feast", "triton"]
+    assert services.saw_recent == [(0, 0)] * 18 + [(5, 1), (3, 0)]  # the user's last impressions, the newest last
 
 
 def test_ties_are_broken_by_item_and_size_cuts(make: Make) -> None:
-    assert ids(make(Services(logits=(-2.0, 0.0, 0.0)))) == [1, 4, 2]
+    assert ids(make(Services(logits=(0.0, 0.0, -2.0)))) == [1, 2, 4]
     assert ids(make(Services()), size=1) == [2]
 
 
@@ -139,7 +140,7 @@ def test_calls_to_one_service_are_not_queued_behind_each_other(make: Make) -> No
 
 def test_a_model_of_other_features_is_not_used(make: Make) -> None:
     services = Services()
-    services.model = ServedModel("8", (), "another hash", "", 0.5)
+    services.model = ServedModel("8", (), "another hash", "")
     engine = make(services)
     found = engine.recommend(1, 50)
     assert found.degraded == ["triton"] and found.model_version is None

@@ -106,7 +106,7 @@ def test_a_user_who_has_seen_everything_gets_nothing() -> None:
 
 
 def test_one_user_gets_what_a_block_of_users_gets() -> None:
-    """The blend's funnel asks for blocks of users, the benchmark's recall index for one."""
+    """The ranker's lists ask for blocks of users, the benchmark's recall index for one."""
     case = a_case(3, whole_numbers=True)
     together = case.recall()
     for user in range(len(case.user_vectors)):

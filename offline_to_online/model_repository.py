@@ -1,4 +1,4 @@
-"""Triton's model repository: the configuration, derived from the features' declaration, and the version folders."""
+"""Triton's model repository: the configuration, derived from the models' declaration, and the version folders."""
 
 import os
 import shutil
@@ -7,37 +7,30 @@ from pathlib import Path
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2 as triton
 
-from data_exchange_center.features import COLUMNS, DENSE, SPARSE
+from data_exchange_center.features import COLUMNS
 from data_exchange_center.limits import TRITON_MAX_BATCH
-from data_exchange_center.serving_names import TRITON_DENSE, TRITON_MODEL, TRITON_OUTPUT, TRITON_SPARSE
 from data_exchange_center.settings import Settings
+from data_exchange_center.triton_models import TritonModel
 
+DATATYPES = {"INT64": triton.TYPE_INT64, "FP32": triton.TYPE_FP32}
 KEPT_VERSIONS = 2  # the new one, and the one that is served while the new one is loaded
 
 
-def model_configuration(feature_hash: str, digest: str, blend_weight: float) -> str:
-    """Triton's config.pbtxt, from the declaration of the features.
+def model_configuration(model: TritonModel, feature_hash: str, digest: str) -> str:
+    """Triton's config.pbtxt, from the declaration of the model's tensors.
 
     What must change together with the model travels with it as parameters: a server that uses a new version a moment
-    earlier or later than the others goes by that version's features and blend weight.
+    earlier or later than the others goes by that version's features.
 
     Source: Triton's message `ModelConfig`, as tritonclient ships it.
     """
-    parameters = {
-        "columns": ",".join(COLUMNS),
-        "feature_hash": feature_hash,
-        "state_digest": digest,
-        "blend_weight": repr(blend_weight),
-    }
+    parameters = {"columns": ",".join(COLUMNS), "feature_hash": feature_hash, "state_digest": digest}
     configuration = triton.ModelConfig(
-        name=TRITON_MODEL,
+        name=model.name,
         platform="onnxruntime_onnx",
         max_batch_size=TRITON_MAX_BATCH,
-        input=[
-            triton.ModelInput(name=TRITON_SPARSE, data_type=triton.TYPE_INT64, dims=[len(SPARSE)]),
-            triton.ModelInput(name=TRITON_DENSE, data_type=triton.TYPE_FP32, dims=[len(DENSE)]),
-        ],
-        output=[triton.ModelOutput(name=TRITON_OUTPUT, data_type=triton.TYPE_FP32, dims=[1])],
+        input=[triton.ModelInput(name=t.name, data_type=DATATYPES[t.datatype], dims=t.shape) for t in model.inputs],
+        output=[triton.ModelOutput(name=t.name, data_type=DATATYPES[t.datatype], dims=t.shape) for t in model.outputs],
         instance_group=[triton.ModelInstanceGroup(kind=triton.ModelInstanceGroup.KIND_CPU, count=1)],
         version_policy=triton.ModelVersionPolicy(latest=triton.ModelVersionPolicy.Latest(num_versions=1)),
         parameters={name: triton.ModelParameter(string_value=value) for name, value in parameters.items()},
@@ -45,9 +38,9 @@ def model_configuration(feature_hash: str, digest: str, blend_weight: float) -> 
     return text_format.MessageToString(configuration)
 
 
-def model_folder(settings: Settings) -> Path:
+def model_folder(settings: Settings, model: TritonModel) -> Path:
     """Where the model's versions lie."""
-    return settings.artefacts / "online/triton" / TRITON_MODEL
+    return settings.artefacts / "online/triton" / model.name
 
 
 def versions(folder: Path) -> list[int]:
@@ -63,7 +56,7 @@ def write_version(folder: Path, content: bytes, configuration: str) -> int:
     """
     folder.mkdir(parents=True, exist_ok=True)
     version = max(versions(folder), default=0) + 1
-    beside = folder.parent / f".{TRITON_MODEL}-{version}-{os.getpid()}"
+    beside = folder.parent / f".{folder.name}-{version}-{os.getpid()}"
     beside.mkdir()
     try:
         (beside / "model.onnx").write_bytes(content)

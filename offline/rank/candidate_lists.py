@@ -1,0 +1,196 @@
+"""The lists that the funnel would have served at moments of the past, labelled by what the users liked next.
+
+A moment is a row of `valid` or of `test`; recall, DeepFM and all counts were fitted to earlier rows alone, so that what
+makes the candidates has not seen what labels them. Recall is that of the server (array_recall.py).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from data_exchange_center import user_state
+from data_exchange_center.arrays import BoolArray, Int64Array, UInt8Array
+from data_exchange_center.assembler import ITEM_COLUMNS, USER_COLUMNS, ranking_inputs
+from data_exchange_center.columns import Column
+from data_exchange_center.features import GENRE_FLAGS, HISTORY_COUNTS
+from data_exchange_center.limits import RANKER_IMPRESSIONS
+from data_exchange_center.tables import to_matrix
+from data_exchange_center.user_state import liked_genres
+from offline.rank.deepfm import DeepFM
+from offline.rank.item_knowledge import ItemKnowledge
+from offline.rank.ranker import LIKE_FEATURES, CandidateKnowledge, Ranker
+from offline.rank.ranker_training import TrainingLists
+from offline.recall.array_recall import CandidateBatch, recall_on_arrays
+from offline.recall.sequence_tower import SequenceTower
+from offline.recall.sequence_training import user_vectors
+from offline.recall.sequences import Sequences
+
+NEXT = 10  # a list's positives are what the user liked among so many next impressions
+STRIDE = 5  # impressions of a user from one list to the next, at least
+MOST_LISTS = 8_000  # of a block, about; more impressions mean wider strides, and no more time
+LISTS_AT_A_TIME = 32
+ROWS_AT_A_TIME = 1024
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """All n offline impressions in the split's order, with the features of the moment before each.
+
+    Attributes:
+        sequences: user, item and label of each.
+        user_features: [n, 40] values of USER_COLUMNS.
+        items: [vocabulary, 19] values of ITEM_COLUMNS by item_index; zeros for the unknown one.
+    """
+
+    sequences: Sequences
+    user_features: UInt8Array | Int64Array
+    items: Int64Array
+
+    @classmethod
+    def load(cls, sequences: Sequences, frame: pa.Table, item_features: pa.Table) -> "Impressions":
+        """From catalogue entries TRAINING_FRAME and ITEM_FEATURES."""
+        items = np.zeros((sequences.item_count, len(ITEM_COLUMNS)), np.int64)
+        items[item_features[Column.ITEM_INDEX].to_numpy()] = to_matrix(item_features, ITEM_COLUMNS, np.int64)
+        items[0] = 0
+        return cls(sequences, to_matrix(frame, USER_COLUMNS, np.int32), items)
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """What makes lists and what is known of their candidates, all fitted to the same rows.
+
+    Attributes:
+        tower: makes the user vectors.
+        knowledge: holds the item vectors.
+        deepfm: makes the logits.
+    """
+
+    tower: SequenceTower
+    knowledge: ItemKnowledge
+    deepfm: DeepFM
+
+
+def moments(block: BoolArray, sequences: Sequences) -> Int64Array:
+    """[l] rows of a block at which a list is made: each user's first row of it, and then every so many.
+
+    Args:
+        block: [n] whether the row belongs to it; a user's rows of a block are adjacent.
+        sequences: the n rows.
+    """
+    rows = np.flatnonzero(block)
+    stride = max(STRIDE, -(-len(rows) // MOST_LISTS))
+    first = user_state.user_starts(sequences.users[rows])
+    return rows[(np.arange(len(rows)) - first) % stride == 0]
+
+
+def make_lists(impressions: Impressions, funnel: Funnel, block: BoolArray) -> TrainingLists:
+    """The lists of a block of rows, with the features of their candidates.
+
+    Args:
+        impressions: n of them.
+        funnel: fitted to rows before the block.
+        block: [n] whether the row belongs to it.
+    """
+    ranker = Ranker.unfitted(funnel.deepfm, CandidateKnowledge(funnel.knowledge))
+    at = moments(block, impressions.sequences)
+    ends = _ends(block, impressions.sequences)
+    lists: TrainingLists | None = None
+    for start in range(0, max(len(at), 1), LISTS_AT_A_TIME):
+        block_of_lists = _make_block(impressions, funnel, ranker, at[start : start + LISTS_AT_A_TIME], ends)
+        # Filled in place: parts that are joined at the end would take twice the memory.
+        lists = lists or block_of_lists.empty(len(at))
+        lists.fill(start, block_of_lists)
+    assert lists is not None
+    return lists
+
+
+@torch.no_grad()
+def rated_items(impressions: Impressions, funnel: Funnel, rows: Int64Array) -> TrainingLists:
+    """Rated items as lists of one, with the like head's features: what users chose to rate, and whether they liked it.
+
+    Args:
+        impressions: n of them.
+        funnel: fitted to earlier rows.
+        rows: [l] which of the impressions.
+    """
+    ranker, sequences = Ranker.unfitted(funnel.deepfm, CandidateKnowledge(funnel.knowledge)), impressions.sequences
+    starts, items = sequences.start[rows], sequences.items[rows][:, None]
+    recent, liked = user_state.sequences(sequences.items, sequences.labels, starts, rows, RANKER_IMPRESSIONS)
+    features = torch.zeros(len(rows), 1, LIKE_FEATURES)
+    for start in range(0, len(rows), ROWS_AT_A_TIME):
+        part = slice(start, start + ROWS_AT_A_TIME)
+        nothing = np.zeros(items[part].shape)
+        inputs = ranking_inputs(
+            impressions.user_features[rows[part]],
+            impressions.items[items[part]],
+            (nothing, nothing > 0, nothing > 0),
+            (recent[part], liked[part]),
+        )
+        features[part] = ranker.features(*map(torch.from_numpy, inputs))[:, :, -LIKE_FEATURES:]
+    return TrainingLists(
+        users=sequences.users[rows],
+        features=features,
+        candidates=torch.from_numpy(items),
+        recent=torch.from_numpy(recent),
+        liked=torch.from_numpy(liked),
+        labels=torch.from_numpy(sequences.labels[rows][:, None] == 1),
+        relevant=sequences.labels[rows],
+    )
+
+
+def _ends(block: BoolArray, sequences: Sequences) -> Int64Array:
+    """[n] row after the last one of the block and the user, for rows of the block."""
+    rows = np.flatnonzero(block)
+    last = np.zeros(len(block), np.int64)
+    if len(rows):
+        final = np.flatnonzero(np.r_[sequences.users[rows][1:] != sequences.users[rows][:-1], True])
+        last[rows] = rows[final[np.searchsorted(final, np.arange(len(rows)))]] + 1
+    return last
+
+
+@torch.no_grad()
+def _make_block(
+    impressions: Impressions, funnel: Funnel, ranker: Ranker, rows: Int64Array, ends: Int64Array
+) -> TrainingLists:
+    sequences = impressions.sequences
+    found, seen_from = _recall(impressions, funnel, rows), sequences.start[rows]
+    candidates = np.where(found.present, found.items + 1, 0)
+    recent, liked = user_state.sequences(sequences.items, sequences.labels, seen_from, rows, RANKER_IMPRESSIONS)
+    recalled = found.scores, found.by_term, found.by_vector
+    users, items = impressions.user_features[rows], impressions.items[candidates]
+    inputs = ranking_inputs(users, items, recalled, (recent, liked))
+    features = ranker.features(*map(torch.from_numpy, inputs))
+
+    following = rows[:, None] + np.arange(NEXT)
+    inside = following < ends[rows][:, None]
+    following = np.minimum(following, len(sequences.items) - 1)
+    relevant = np.where(inside & (sequences.labels[following] == 1), sequences.items[following], -1)
+    labels = (candidates[:, :, None] == relevant[:, None, :]).any(axis=2) & (candidates > 0)
+    return TrainingLists(
+        users=sequences.users[rows],
+        features=features,
+        candidates=torch.from_numpy(candidates),
+        recent=torch.from_numpy(recent),
+        liked=torch.from_numpy(liked),
+        labels=torch.from_numpy(labels),
+        relevant=(relevant >= 0).sum(axis=1),
+    )
+
+
+def _recall(impressions: Impressions, funnel: Funnel, rows: Int64Array) -> CandidateBatch:
+    """What the server would have recalled just before these rows."""
+    sequences, knowledge = impressions.sequences, funnel.knowledge
+    vectors = user_vectors(funnel.tower, *sequences.windows(rows, funnel.tower.shape.window))
+    # Without an impression there is no vector, and the server would have found popular items.
+    vectors[sequences.start[rows] == rows] = 0
+    history = impressions.user_features[rows][:, [USER_COLUMNS.index(name) for name in HISTORY_COUNTS]]
+    seen = np.zeros((len(rows), sequences.item_count), bool)
+    lengths = rows - sequences.start[rows]
+    before = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths - sequences.start[rows], lengths)
+    seen[np.repeat(np.arange(len(rows)), lengths), sequences.items[before]] = True
+    popularity_rank = np.argsort(np.argsort(-knowledge.positives[1:], kind="stable"), kind="stable")
+    flags = impressions.items[1:, [ITEM_COLUMNS.index(name) for name in GENRE_FLAGS]]
+    liked = liked_genres(history.astype(np.uint8))
+    return recall_on_arrays(vectors, knowledge.vectors[1:], liked, flags.astype(np.uint8), seen[:, 1:], popularity_rank)

@@ -1,0 +1,135 @@
+"""Chooses on valid how the two nets of the ranking model are fitted, and measures what they are worth."""
+
+from dataclasses import asdict
+
+import numpy as np
+import torch
+
+from data_exchange_center.arrays import BoolArray, Float64Array, FloatArray, Int64Array
+from data_exchange_center.documents import (
+    LikeHeadMetrics,
+    ListMetrics,
+    Objective,
+    RankerComparison,
+    RankerTrial,
+    Reliability,
+)
+from offline.fitting import Schedule
+from offline.metrics import Bootstrap, auc, calibration, interval, log_loss
+from offline.rank.ranker import CandidateNet
+from offline.rank.ranker_training import TrainingLists, fit_net, new_net, score_lists
+
+OBJECTIVES: tuple[Objective, ...] = ("listwise", "pointwise")
+MOST_EPOCHS = 8
+PATIENCE, MINIMUM_GAIN = 2, 5e-4  # of NDCG@10, and of AUC
+
+
+def list_metrics(scores: FloatArray, lists: TrainingLists) -> dict[str, Float64Array]:
+    """[l] NDCG@10, NDCG@50 and Recall@50 of each list that has a positive among the user's next impressions.
+
+    Args:
+        scores: [l, m] by which the candidates are ordered, ties in the order of recall.
+        lists: l of them; a positive that recall missed counts in the ideal list.
+    """
+    order = np.argsort(np.where(lists.candidates.numpy() > 0, -scores, np.inf), axis=1, kind="stable")
+    hits = np.take_along_axis(lists.labels.numpy(), order, axis=1)
+    gains = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
+    ideal = np.r_[1.0, np.cumsum(1 / np.log2(np.arange(2, 52)))]
+    metrics = {
+        f"ndcg@{k}": (hits[:, :k] * gains[:k]).sum(axis=1) / ideal[np.minimum(lists.relevant, k)] for k in (10, 50)
+    }
+    metrics["recall@50"] = hits[:, :50].sum(axis=1) / np.maximum(lists.relevant, 1)
+    return {name: values[lists.relevant > 0] for name, values in metrics.items()}
+
+
+def compare(net: CandidateNet, lists: TrainingLists, vectors: torch.Tensor, seed: int) -> RankerComparison:
+    """The ranker's order beside recall's."""
+    counted = lists.relevant > 0
+    if not counted.any():
+        nothing = ListMetrics(ndcg_at_10=0, ndcg_at_50=0, recall_at_50=0)
+        return RankerComparison(
+            lists=0, recall_at_200=0, recall_order=nothing, ranker=nothing, gain_at_10=0, gain_at_10_interval=(0, 0)
+        )
+    recall, ranker = (
+        list_metrics(scores, lists) for scores in (np.zeros(lists.labels.shape), score_lists(net, lists, vectors))
+    )
+    gain = ranker["ndcg@10"] - recall["ndcg@10"]
+    found = lists.labels.numpy().sum(axis=1)[counted] / lists.relevant[counted]
+    of_recall, of_ranker = (
+        ListMetrics.model_validate({name: float(values.mean()) for name, values in metrics.items()})
+        for metrics in (recall, ranker)
+    )
+    return RankerComparison(
+        lists=int(counted.sum()),
+        recall_at_200=float(found.mean()),
+        recall_order=of_recall,
+        ranker=of_ranker,
+        gain_at_10=float(gain.mean()),
+        gain_at_10_interval=interval(Bootstrap(lists.users[counted], seed).means(gain)),
+    )
+
+
+def try_objective(objective: Objective, lists: TrainingLists, vectors: torch.Tensor, seed: int) -> RankerTrial:
+    """Fits to the lists of one half of the users, and stops by NDCG@10 on those of the other."""
+    fitted = half_of_users(lists.users)
+    fit, held_out = lists.select(fitted).with_positives(), lists.select(~fitted)
+
+    def ndcg(net: CandidateNet) -> float:
+        values = list_metrics(score_lists(net, held_out, vectors), held_out)["ndcg@10"]
+        return float(values.mean()) if len(values) else 0.0
+
+    net = new_net(fit, vectors.shape[1], seed)
+    best = fit_net(net, fit, vectors, objective, Schedule(MOST_EPOCHS, ndcg, PATIENCE, MINIMUM_GAIN), seed)
+    return RankerTrial(
+        objective=objective,
+        epochs=best.epochs,
+        curve=best.curve,
+        valid=compare(net, held_out, vectors, seed),
+    )
+
+
+def half_of_users(users: Int64Array) -> BoolArray:
+    """[n] whether a row is of the half of the users that a choice is fitted to; the other half evaluates it."""
+    return users % 2 == 0
+
+
+def rated_auc(net: CandidateNet, rated: TrainingLists, vectors: torch.Tensor) -> float:
+    """AUC of a like head on rated items."""
+    return auc(rated.relevant, score_lists(net, rated, vectors)[:, 0])
+
+
+def choose_like_epochs(rated: TrainingLists, vectors: torch.Tensor, seed: int) -> tuple[int, float, float]:
+    """The epochs of the like head, its AUC with them, and DeepFM's; on the rows of the users that were not fitted.
+
+    Without a gain over DeepFM there are 0 epochs.
+    """
+    fitted = half_of_users(rated.users)
+    fit, held_out = rated.select(fitted), rated.select(~fitted)
+    net = new_net(fit, vectors.shape[1], seed)
+    before = rated_auc(net, held_out, vectors)
+    schedule = Schedule[CandidateNet](
+        MOST_EPOCHS, lambda model: rated_auc(model, held_out, vectors), PATIENCE, MINIMUM_GAIN
+    )
+    best = fit_net(net, fit, vectors, "pointwise", schedule, seed)
+    return (best.epochs, best.value, before) if best.value > before + MINIMUM_GAIN else (0, before, before)
+
+
+def like_metrics(
+    net: CandidateNet, rated: TrainingLists, vectors: torch.Tensor, chosen: tuple[int, float, float], seed: int
+) -> LikeHeadMetrics:
+    """The like head's metrics on rated items, beside DeepFM's logit."""
+    labels, deepfm = rated.relevant.astype(np.uint8), rated.features[:, 0, 0].numpy()
+    logits, bootstrap = score_lists(net, rated, vectors)[:, 0], Bootstrap(rated.users, seed)
+    drawn, reliability = bootstrap.aucs(labels, logits), calibration(labels, logits)
+    epochs, valid_auc, of_deepfm = chosen
+    return LikeHeadMetrics(
+        test_auc=auc(labels, logits),
+        test_auc_interval=interval(drawn),
+        log_loss=log_loss(labels, logits),
+        calibration_error=reliability.error,
+        test_auc_gain_interval=interval(drawn - bootstrap.aucs(labels, deepfm)),
+        epochs=epochs,
+        valid_auc=valid_auc,
+        valid_auc_of_deepfm=of_deepfm,
+        reliability=Reliability(**asdict(reliability)),
+    )

@@ -1,0 +1,191 @@
+"""Fits the sequence tower: whole columns in memory, a step is a batch of pieces of sequences."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_exchange_center.arrays import Float32Array, Float64Array, Int64Array
+from data_exchange_center.documents import TowerShape
+from offline.fitting import BestEpoch, Schedule, run_epochs, training_device
+from offline.recall.sequence_tower import SequenceTower, catalogue_loss, sampled_catalogue_loss
+from offline.recall.sequences import Sequences
+
+HORIZON = 10  # the positives among so many next impressions are what a state is to predict
+STRIDE = 10  # one state in so many impressions teaches: its targets are the impressions up to the next one
+PIECES = 32  # of sequences a step, at most
+STEPS = 20  # an epoch at least
+LEARNING_RATE = 0.002
+FULL_SOFTMAX_ITEMS = 20_000
+NEGATIVES = 4096
+SCORING_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step: pieces of sequences, the states asked for, and what each is to predict."""
+
+    items: Tensor  # [b, n]
+    liked: Tensor  # [b, n]
+    at: Tensor  # [b, s] positions of the states
+    chosen: Tensor  # [b, s] bool: which of them teach, k in all
+    targets: Tensor  # [k, HORIZON]
+    weights: Tensor  # [k, HORIZON]
+    seen: tuple[Tensor, Tensor]  # rows of k and items
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on that device."""
+        rows, items = self.seen
+        return Batch(
+            items=self.items.to(device),
+            liked=self.liked.to(device),
+            at=self.at.to(device),
+            chosen=self.chosen.to(device),
+            targets=self.targets.to(device),
+            weights=self.weights.to(device),
+            seen=(rows.to(device), items.to(device)),
+        )
+
+
+def new_tower(sequences: Sequences, shape: TowerShape, seed: int) -> SequenceTower:
+    """A tower to fit, whose softmax begins as that of the positives' popularity."""
+    torch.manual_seed(seed)
+    positives = _positives(sequences)
+    return SequenceTower(sequences.item_count, shape, torch.from_numpy(np.log(positives / positives.sum())).float())
+
+
+def _positives(sequences: Sequences) -> Float64Array:
+    """[items] positives of each, and one more, so that nothing is impossible."""
+    return np.bincount(sequences.items, sequences.labels, sequences.item_count).astype(np.float64) + 1
+
+
+def fit_tower(tower: SequenceTower, sequences: Sequences, schedule: Schedule[SequenceTower], seed: int) -> BestEpoch:
+    """Softmax of the positives among a state's next HORIZON impressions over the items not yet seen.
+
+    Args:
+        tower: a new one, or one that was fitted to fewer rows and goes on; afterwards it is that of the best epoch, on
+            the CPU and ready to score.
+        sequences: rows to fit; states look at and predict nothing else.
+        schedule: at most how many epochs, and what stops earlier.
+        seed: of dropout, and of how the sequences are cut.
+
+    Returns:
+        The best epoch.
+    """
+    torch.manual_seed(seed)
+    generator, window, device = np.random.default_rng(seed), tower.shape.window, training_device()
+    tower.to(device)
+    drawn_by = torch.from_numpy(_positives(sequences) ** 0.75)
+    drawn_by[0] = 0
+    count = len(pieces(sequences, window, np.random.default_rng(seed)))
+    size = max(min(PIECES, count // STEPS), 1)
+
+    def train_epoch(optimizer: torch.optim.Optimizer) -> None:
+        for batch in batches(sequences, window, size, generator):
+            batch = batch.to(device)
+            states = tower.states(batch.items, batch.liked, batch.at)[batch.chosen]
+            if sequences.item_count <= FULL_SOFTMAX_ITEMS:
+                loss = catalogue_loss(states, batch.targets, batch.weights, tower, batch.seen)
+            else:
+                drawn, log_expected = (part.to(device) for part in draw_items(drawn_by))
+                loss = sampled_catalogue_loss(
+                    states, batch.targets, batch.weights, tower, batch.seen, drawn, log_expected
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    optimizer = torch.optim.Adam(tower.parameters(), lr=LEARNING_RATE, fused=True)
+    best = run_epochs(tower, optimizer, train_epoch, -(-count // size), schedule, "user tower")
+    tower.cpu().eval()
+    return best
+
+
+def draw_items(drawn_by: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct items of NEGATIVES draws in proportion to `drawn_by`, and the log of the chance to be among them."""
+    drawn = torch.unique(torch.multinomial(drawn_by, NEGATIVES, replacement=True))
+    absent = torch.log1p(-drawn_by[drawn] / drawn_by.sum()) * NEGATIVES
+    return drawn, torch.log(-torch.expm1(absent)).float()
+
+
+def pieces(sequences: Sequences, length: int, generator: np.random.Generator) -> Int64Array:
+    """[pieces, 2] first row and end of consecutive pieces of all sequences, cut at other places in each epoch.
+
+    A state near the beginning of a piece sees a short history, so that the tower learns to serve new users, too.
+    """
+    first = np.unique(sequences.start)
+    end = np.unique(sequences.end)
+    lengths = end - first
+    head = np.where(lengths <= length, length, generator.integers(1, length + 1, len(first)))
+    count = 1 + np.maximum(-(-(lengths - head) // length), 0)
+    user = np.repeat(np.arange(len(first)), count)
+    number = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    begin = first[user] + np.where(number > 0, head[user] + (number - 1) * length, 0)
+    return np.stack([begin, np.minimum(end[user], first[user] + head[user] + number * length)], axis=1)
+
+
+def batches(sequences: Sequences, length: int, size: int, generator: np.random.Generator) -> Iterator[Batch]:
+    """One epoch; pieces of about equal length share a batch, so that little of it is empty."""
+    cut = pieces(sequences, length, generator)
+    order = np.argsort(cut[:, 1] - cut[:, 0] + generator.integers(0, 20, len(cut)) + generator.random(len(cut)))
+    groups = np.array_split(cut[order], max(-(-len(cut) // size), 1))
+    generator.shuffle(groups)
+    for group in groups:
+        batch = _batch(sequences, group, generator)
+        if batch is not None:
+            yield batch
+
+
+def _batch(sequences: Sequences, group: Int64Array, generator: np.random.Generator) -> Batch | None:
+    """The pieces [b, 2] `group` as a step; None where no state in them has anything to predict."""
+    if not len(group):
+        return None
+    begin, end = group[:, :1], group[:, 1:]
+    width = int((end - begin).max())
+    last = len(sequences.items) - 1
+    rows = begin + np.arange(width)
+    present = rows < end
+    rows = np.minimum(rows, last)
+    items, liked = (np.where(present, column[rows], 0) for column in (sequences.items, sequences.labels))
+
+    at = generator.integers(0, STRIDE, (len(group), 1)) + np.arange(0, width, STRIDE)
+    following = np.minimum(begin + at + 1, last)  # the first row that the state has not seen
+    known = (begin + at < end) & (begin + at + 1 < sequences.end[np.minimum(begin, last)])
+    at = np.minimum(at, width - 1)
+    targets = following[:, :, None] + np.arange(HORIZON)
+    inside = known[:, :, None] & (targets < sequences.end[following][:, :, None])
+    targets = np.minimum(targets, last)
+    weights = inside * sequences.labels[targets] * sequences.is_first[targets]
+    chosen = weights.any(axis=2)
+    if not chosen.any():
+        return None
+    following = following[chosen]
+    seen = following - sequences.start[following]
+    row = np.repeat(np.arange(len(following)), seen)
+    place = (
+        np.arange(seen.sum()) - np.repeat(np.cumsum(seen) - seen, seen) + np.repeat(sequences.start[following], seen)
+    )
+    return Batch(
+        items=torch.from_numpy(items),
+        liked=torch.from_numpy(liked),
+        at=torch.from_numpy(at),
+        chosen=torch.from_numpy(chosen),
+        targets=torch.from_numpy(sequences.items[targets[chosen]]),
+        weights=torch.from_numpy(weights[chosen].astype(np.float32)),
+        seen=(torch.from_numpy(row), torch.from_numpy(sequences.items[place])),
+    )
+
+
+@torch.no_grad()
+def user_vectors(tower: SequenceTower, items: Tensor, liked: Tensor) -> Float32Array:
+    """[n, dim + 1] of windows [n, window]."""
+    tower.eval()
+    device = tower.bias.device
+    parts = [
+        tower(i.to(device), k.to(device)).cpu()
+        for i, k in zip(items.split(SCORING_BATCH), liked.split(SCORING_BATCH), strict=True)
+    ]
+    vectors: Float32Array = torch.cat(parts).numpy()
+    return vectors

@@ -1,0 +1,224 @@
+"""Establishes that training lists are those that the server would have made: nothing of what came after is in them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from data_exchange_center.assembler import ITEM_COLUMNS, USER_COLUMNS, ranking_inputs
+from data_exchange_center.columns import Column
+from data_exchange_center.documents import TowerShape
+from data_exchange_center.features import GENRE_FLAGS, HISTORY_COUNTS, vocabulary_sizes
+from data_exchange_center.limits import RANKER_IMPRESSIONS
+from data_exchange_center.user_state import liked_genres, window_counts
+from offline.rank import candidate_lists
+from offline.rank.candidate_lists import NEXT, STRIDE, Funnel, Impressions, make_lists, moments
+from offline.rank.deepfm import DeepFM
+from offline.rank.item_knowledge import knowledge_of
+from offline.rank.ranker import CandidateKnowledge, Ranker
+from offline.rank.ranker_training import TrainingLists
+from offline.recall.array_recall import recall_on_arrays
+from offline.recall.interactions import Interactions
+from offline.recall.sequence_tower import SequenceTower
+from offline.recall.sequences import Sequences
+
+USERS, ITEMS, DIM = 7, 41, 8
+LENGTHS = [14, 9, 38, 3, 30, 1]  # rows of each user
+
+
+@dataclass(frozen=True)
+class World:
+    """Rows of a few users, no item twice of one user, and which of them belong to the block."""
+
+    rows: Interactions
+    flags: np.ndarray  # [ITEMS, genres]
+    block: np.ndarray
+
+    @property
+    def impressions(self) -> Impressions:
+        sequences = Sequences.of(self.rows)
+        rows = np.arange(len(sequences.users))
+        of_items = self.flags[self.rows.items]
+        user_features = np.zeros((len(rows), len(USER_COLUMNS)), np.int64)
+        user_features[:, USER_COLUMNS.index(Column.USER_INDEX)] = self.rows.users
+        history = [USER_COLUMNS.index(name) for name in HISTORY_COUNTS]
+        user_features[:, history] = window_counts(of_items, self.rows.labels, sequences.start, rows)
+        items = np.zeros((ITEMS, len(ITEM_COLUMNS)), np.int64)
+        items[:, ITEM_COLUMNS.index(Column.ITEM_INDEX)] = np.arange(ITEMS)
+        items[:, [ITEM_COLUMNS.index(name) for name in GENRE_FLAGS]] = self.flags
+        return Impressions(sequences, user_features, items)
+
+    def changed_from(self, row: int, seed: int) -> "World":
+        """Other items and labels at this row and all later ones of its user, and in all rows of the other users."""
+        rng = np.random.default_rng(seed)
+        own = (self.rows.users == self.rows.users[row]) & (np.arange(len(self.rows.users)) < row)
+        items = np.where(own, self.rows.items, rng.integers(1, ITEMS, len(own)))
+        return replace(
+            self, rows=replace(self.rows, items=items, labels=np.where(own, self.rows.labels, 1).astype(np.uint8))
+        )
+
+    def lists(self, funnel: Funnel) -> TrainingLists:
+        return make_lists(self.impressions, funnel, self.block)
+
+
+def a_world() -> World:
+    rng = np.random.default_rng(4)
+    users = np.repeat(np.arange(1, USERS), LENGTHS)
+    items = np.concatenate([rng.permutation(ITEMS - 1)[:length] + 1 for length in LENGTHS])
+    labels = (rng.random(len(users)) < 0.6).astype(np.uint8)
+    place, total = (np.concatenate([f(length) for length in LENGTHS]) for f in (np.arange, lambda n: np.full(n, n)))
+    # In the middle of each user's rows, so that some come before the block and some after it; all rows of short ones.
+    block = (total < 5) | ((place >= total // 3) & (place < total - 4))
+    flags = (rng.random((ITEMS, len(GENRE_FLAGS))) < 0.2).astype(np.uint8)
+    flags[0], flags[2::2] = 0, flags[1::2]
+    return World(Interactions(users, items, labels, USERS, ITEMS), flags, block)
+
+
+def a_funnel(world: World) -> Funnel:
+    """Random weights, and counts of the rows outside the block; pairs of items are alike: popularity decides."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(2)
+    tower = SequenceTower(ITEMS, TowerShape(dim=DIM, heads=2, window=6), torch.randn(ITEMS)).eval()
+    with torch.no_grad():
+        tower.items[2::2], tower.bias[2::2] = tower.items[1::2], tower.bias[1::2]
+    fm = tuple(rng.normal(size=(size, 4)).astype(np.float32) for size in (USERS, ITEMS))
+    deepfm = DeepFM(vocabulary_sizes({"userid": USERS, "itemid": ITEMS}), (8,), "dense").eval()
+    return Funnel(tower, knowledge_of(world.rows.select(~world.block), tower.item_vectors(), fm), deepfm)
+
+
+WORLD = a_world()
+FUNNEL = a_funnel(WORLD)
+
+
+@pytest.fixture(scope="module")
+def lists() -> TrainingLists:
+    return WORLD.lists(FUNNEL)
+
+
+def rows_before(row: int) -> list[int]:
+    return [at for at in range(row) if WORLD.rows.users[at] == WORLD.rows.users[row]]
+
+
+# --- moments ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("most_lists", "stride"), [(8_000, STRIDE), (5, 10)])
+def test_moments_are_a_users_first_row_of_the_block_and_then_every_stride(
+    most_lists: int, stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidate_lists, "MOST_LISTS", most_lists)
+    expected = []
+    for user in range(1, USERS):
+        expected += np.flatnonzero(WORLD.block & (WORLD.rows.users == user))[::stride].tolist()
+    assert 45 < WORLD.block.sum() <= 50
+    assert moments(WORLD.block, WORLD.impressions.sequences).tolist() == expected
+
+
+MOMENTS = moments(WORLD.block, WORLD.impressions.sequences).tolist()
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+def test_candidates_are_what_the_user_had_not_seen(lists: TrainingLists) -> None:
+    """The catalogue is smaller than a list, so that a user with a vector gets all of it; without one, nothing."""
+    assert lists.users.tolist() == WORLD.rows.users[MOMENTS].tolist()
+    for row, candidates in zip(MOMENTS, lists.candidates.tolist(), strict=True):
+        seen = set(WORLD.rows.items[rows_before(row)].tolist())
+        there = [item for item in candidates if item]
+        assert sorted(there) == (sorted(set(range(1, ITEMS)) - seen) if seen else [])
+        assert candidates == there + [0] * (len(candidates) - len(there))
+
+
+def test_labels_are_the_positives_among_the_next_rows_of_the_block(lists: TrainingLists) -> None:
+    sizes = set()
+    for row, candidates, labels, relevant in zip(
+        MOMENTS, lists.candidates.tolist(), lists.labels.tolist(), lists.relevant.tolist(), strict=True
+    ):
+        following = [
+            at
+            for at in range(row, min(row + NEXT, len(WORLD.block)))
+            if WORLD.block[at] and WORLD.rows.users[at] == WORLD.rows.users[row]
+        ]
+        liked = {int(WORLD.rows.items[at]) for at in following if WORLD.rows.labels[at]}
+        assert relevant == len(liked)
+        assert {item for item, label in zip(candidates, labels, strict=True) if label} == liked & set(candidates)
+        sizes.add(len(following))
+    assert max(sizes) == NEXT and len(sizes) > 2  # some lists end with the block
+    assert (lists.relevant > lists.labels.numpy().sum(axis=1)).any()  # where nothing is recalled, all is missed
+
+
+def test_a_list_has_the_features_of_its_moment(lists: TrainingLists) -> None:
+    """List by list, from the user's rows before it alone."""
+    impressions, knowledge = WORLD.impressions, FUNNEL.knowledge
+    ranker = Ranker.unfitted(FUNNEL.deepfm, CandidateKnowledge(knowledge))
+    popularity_rank = np.array(
+        [sorted(range(1, ITEMS), key=lambda i: (-knowledge.positives[i], i)).index(i) for i in range(1, ITEMS)]
+    )
+    flags, by_term = WORLD.flags[1:], 0
+    for at, row in enumerate(MOMENTS):
+        before = rows_before(row)
+        seen = np.isin(np.arange(1, ITEMS), WORLD.rows.items[before])[None]
+        user = impressions.user_features[row]
+        liked = liked_genres(user[[USER_COLUMNS.index(name) for name in HISTORY_COUNTS]].astype(np.uint8)[None])
+        last = [(WORLD.rows.items[i], WORLD.rows.labels[i]) for i in before][-RANKER_IMPRESSIONS:]
+        recent, kinds = np.array([(0, 0)] * (RANKER_IMPRESSIONS - len(last)) + last, np.int64).T.copy()
+        with torch.no_grad():
+            vector = FUNNEL.tower(*(torch.from_numpy(part[None, -6:]) for part in (recent, kinds))).numpy()
+        found = recall_on_arrays(vector * bool(before), knowledge.vectors[1:], liked, flags, seen, popularity_rank)
+        candidates = np.where(found.present, found.items + 1, 0)
+        recalled = found.scores, found.by_term, found.by_vector
+        inputs = ranking_inputs(user[None], impressions.items[candidates], recalled, (recent[None], kinds[None]))
+        with torch.no_grad():
+            expected = ranker.features(*map(torch.from_numpy, inputs))
+        assert lists.candidates[at].tolist() == candidates[0].tolist()
+        assert lists.recent[at].tolist() == recent.tolist() and lists.liked[at].tolist() == kinds.tolist()
+        np.testing.assert_allclose(lists.features[at], expected[0], rtol=1e-4, atol=1e-4)
+        by_term += int(found.by_term.sum())
+    assert by_term > 20 and lists.features.isfinite().all()
+
+
+def test_nothing_at_or_after_the_moment_and_nothing_of_other_users_is_in_a_list(lists: TrainingLists) -> None:
+    """The labels alone follow what comes after; what came before is in the features."""
+    told = 0
+    for at, row in enumerate(MOMENTS):
+        changed = WORLD.changed_from(row, seed=row).lists(FUNNEL)
+        assert lists.candidates[at].tolist() == changed.candidates[at].tolist()
+        assert lists.recent[at].tolist() == changed.recent[at].tolist()
+        assert lists.liked[at].tolist() == changed.liked[at].tolist()
+        np.testing.assert_allclose(lists.features[at], changed.features[at], rtol=1e-5, atol=1e-5)
+        told += lists.labels[at].tolist() != changed.labels[at].tolist()
+        if rows_before(row):
+            earlier = WORLD.changed_from(row - 1, seed=row).lists(FUNNEL)
+            assert lists.recent[at].tolist() != earlier.recent[at].tolist()
+            assert not torch.allclose(lists.features[at], earlier.features[at], atol=1e-3)
+    assert told > len(MOMENTS) / 2
+
+
+def test_lists_do_not_depend_on_how_many_are_made_at_a_time(
+    lists: TrainingLists, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidate_lists, "LISTS_AT_A_TIME", 2)
+    for name, values in vars(WORLD.lists(FUNNEL)).items():
+        np.testing.assert_allclose(values, getattr(lists, name), rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_an_empty_block_has_no_lists() -> None:
+    empty = make_lists(WORLD.impressions, FUNNEL, np.zeros_like(WORLD.block))
+    assert len(empty.users) == len(empty.features) == len(empty.labels) == 0
+
+
+def test_impressions_are_read_by_item_index() -> None:
+    """Whatever the order of the table; an item that no offline row holds has the unknown one's index and no row."""
+    sequences = WORLD.impressions.sequences
+    frame = pa.table({name: np.full(len(sequences.users), at) for at, name in enumerate(USER_COLUMNS)})
+    indices = np.array([2, 0, ITEMS - 1])
+    features = {name: indices * 10 + at for at, name in enumerate(ITEM_COLUMNS)} | {Column.ITEM_INDEX: indices}
+    found = Impressions.load(sequences, frame, pa.table(features))
+    assert (found.user_features == np.arange(len(USER_COLUMNS))).all() and found.sequences is sequences
+    expected = np.zeros((ITEMS, len(ITEM_COLUMNS)), np.int64)
+    for row in (0, 2):
+        expected[indices[row]] = [features[name][row] for name in ITEM_COLUMNS]
+    assert (found.items == expected).all()
