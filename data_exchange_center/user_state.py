@@ -44,6 +44,20 @@ def user_starts(users: IntArray) -> Int64Array:
     return np.repeat(first, np.diff(np.r_[first, len(users)]))
 
 
+def rows_between(starts: Int64Array, ends: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """All rows of [start, end), one range after the other.
+
+    Args:
+        starts, ends: [m] bounds; an end is at least its start.
+
+    Returns:
+        [rows] which of the ranges a row is of; [rows] the row.
+    """
+    sizes = ends - starts
+    which = np.repeat(np.arange(len(starts)), sizes)
+    return which, np.arange(len(which)) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
+
+
 def window_counts(
     genre_flags: UInt8Array,
     labels: IntArray,

@@ -72,6 +72,18 @@ def ndcg(items: Int64Array, scores: FloatArray, present: BoolArray, relevant: Bo
     """
     order = np.argsort(np.where(present, -scores, np.inf), axis=1, kind="stable")[:, :k]
     hits = np.take_along_axis(np.take_along_axis(relevant, items, axis=1) & present, order, axis=1)
+    return ndcg_of_hits(hits, relevant.sum(axis=1), k)
+
+
+def ndcg_of_hits(hits: BoolArray, relevant: Int64Array, k: int) -> FloatArray:
+    """[lists] NDCG@k for binary relevance.
+
+    Args:
+        hits: [lists, places] whether what stands at a place, best first, is a positive.
+        relevant: [lists] how many positives there are, in the list or not; they count in the ideal list.
+        k: length of the list.
+    """
+    hits = hits[:, :k]
     gains = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.r_[0.0, np.cumsum(gains)][np.minimum(relevant.sum(axis=1), k)]
+    ideal = np.r_[0.0, np.cumsum(gains)][np.minimum(relevant, k)]
     return (hits * gains[: hits.shape[1]]).sum(axis=1) / np.maximum(ideal, gains[0])

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from data_exchange_center.arrays import FloatArray, Int64Array
-from data_exchange_center.assembler import UNKNOWN_USER, USER_COLUMNS, ranking_inputs
+from data_exchange_center.assembler import UNKNOWN_USER, USER_COLUMNS, RankingInputs, ranking_inputs
 from data_exchange_center.limits import RANKER_IMPRESSIONS
 from online.breakers import Breakers
-from online.callers.types import Candidates, ScoredItem, ServiceUnavailable, UserRecall
+from online.callers.types import Candidates, Impression, ScoredItem, ServiceUnavailable, UserRecall
 from online.recommendation import Ranking, Recommendation, Step
 from online.roles import ELASTICSEARCH, FEAST, REDIS, TRITON, ServingBackends
 from online.snapshot import Snapshot
@@ -87,10 +87,7 @@ class Recommender:
         return self._breakers.send(FEAST, request)
 
     def _ranking(self, user: UserRecall, features: Int64Array, candidates: Candidates, snapshot: Snapshot) -> Ranking:
-        items = snapshot.item_features.look_up(candidates.itemids)
-        recalled = candidates.scores[None], candidates.by_term[None], candidates.by_vector[None]
-        recent = sequence_after(user.recent, snapshot.data.items, RANKER_IMPRESSIONS)
-        inputs = ranking_inputs(features[None], items[None], recalled, recent)
+        inputs = inputs_of(user.recent, features, candidates, snapshot)
         with self._breakers.use(TRITON):
             scores, model = self._backends.ranking_model.score(inputs)
         if model.feature_hash != snapshot.data.feature_hash:
@@ -104,6 +101,16 @@ class Recommender:
             )
             raise ServiceUnavailable(TRITON, "its model was trained on other features")
         return Ranking(scores.logits[0], scores.rank_scores[0], model)
+
+
+def inputs_of(
+    recent: Sequence[Impression], features: Int64Array, candidates: Candidates, snapshot: Snapshot
+) -> RankingInputs:
+    """The ranking model's inputs for one request: the user's last impressions and features, and the candidates."""
+    items = snapshot.item_features.look_up(candidates.itemids)
+    recalled = candidates.scores[None], candidates.by_term[None], candidates.by_vector[None]
+    sequence = sequence_after(recent, snapshot.data.items, RANKER_IMPRESSIONS)
+    return ranking_inputs(features[None], items[None], recalled, sequence)
 
 
 def checked_features(userid: int, features: Int64Array, snapshot: Snapshot) -> Int64Array:

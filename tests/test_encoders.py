@@ -110,9 +110,9 @@ def next_items(tower: SequenceTower) -> list[int]:
 )
 def test_what_always_follows_is_learned(kind: type[SequenceTower], fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several positives to come none is the next one, so here a state is to predict one impression alone."""
+    monkeypatch.setattr(sequence_training, "STEPS", 10)
+    monkeypatch.setattr(sequence_training, "LEARNING_RATE", 0.02)
     for module in (sequence_training, sequence_encoders):
-        monkeypatch.setattr(module, "STEPS", 10)
-        monkeypatch.setattr(module, "LEARNING_RATE", 0.02)
         monkeypatch.setattr(module, "NEGATIVES", 15)
     monkeypatch.setattr(sequence_training, "HORIZON", 1)
     monkeypatch.setattr(sequence_training, "STRIDE", 1)

@@ -29,19 +29,11 @@ from data_exchange_center.stage import run_stage
 from offline.fitting import BestEpoch, Schedule
 from offline.metrics import Bootstrap
 from offline.recall.interactions import Interactions, Parts, read_parts
-from offline.recall.s3_sequence_recall import (
-    KS,
-    MINIMUM_GAIN,
-    PATIENCE,
-    VALID_USERS,
-    Vectors,
-    most_epochs,
-    vectors_after,
-)
+from offline.recall.s3_sequence_recall import KS, Vectors, stopped_by_valid, vectors_after
 from offline.recall.sequence_tower import SequenceTower
 from offline.recall.sequence_training import fit_tower, new_tower
 from offline.recall.sequences import Sequences
-from offline.retrieval_metrics import USERS_AT_A_TIME, ndcg, recall_at, recall_by_user, top_items
+from offline.retrieval_metrics import USERS_AT_A_TIME, ndcg, recall_by_user, top_items
 
 FM = "FM of retrieval"
 PRODUCT = "the product's tower"
@@ -83,15 +75,8 @@ def fit_encoder(encoder: Encoder, parts: Parts, seed: int) -> tuple[Vectors, dic
     Returns:
         The vectors after train, and what the fit took.
     """
-    drawn = np.random.default_rng(seed).permutation(parts.train.user_count)[:VALID_USERS]
-    drawn_train, drawn_valid = (part.select(np.isin(part.users, drawn)) for part in (parts.train, parts.valid))
-
-    def valid_recall(tower: SequenceTower) -> float:
-        return recall_at(*vectors_after(tower, drawn_train), drawn_train, drawn_valid, KS[:1])[KS[0]]
-
-    train = Sequences.of(parts.train)
+    train, schedule = Sequences.of(parts.train), stopped_by_valid(parts, seed)
     tower = new_encoder(encoder, train, seed)
-    schedule = Schedule(most_epochs(len(train.users)), valid_recall, PATIENCE, MINIMUM_GAIN)
     begin = time.perf_counter()
     best = encoder.fit(tower, train, schedule, seed)
     cost = {

@@ -6,15 +6,15 @@ Each is a SequenceTower: items' table, biases, the normalisation of the states a
 Sources: Hidasi et al., "GRU4Rec", ICLR 2016; Kang & McAuley, "SASRec", ICDM 2018.
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from data_exchange_center.documents import TowerShape
-from offline.fitting import BestEpoch, Schedule, run_epochs, training_device
+from offline.fitting import BestEpoch, Schedule
+from offline.lookup import rows_of
 from offline.recall.factorization_machine import sampled_softmax_loss
 from offline.recall.sequence_tower import SequenceTower
-from offline.recall.sequence_training import LEARNING_RATE, PIECES, STEPS, batches, pieces
+from offline.recall.sequence_training import Batch, drawing_weights, fit_by
 from offline.recall.sequences import Sequences
 
 BLOCKS = 2
@@ -41,7 +41,7 @@ class EncodedTower(SequenceTower):
         # an impression has the same position in a short sequence at serving as in a long one in training.
         order = present.logical_not().to(torch.uint8).argsort(dim=1, stable=True)
         items, liked = items.gather(1, order), liked.gather(1, order)
-        inputs = self.items.index_select(0, items.flatten()).unflatten(0, items.shape) + self.kinds[liked]
+        inputs = rows_of(self.items, items) + rows_of(self.kinds, liked)
         encoded = self.encode(inputs, liked)
         encoded = torch.cat([torch.zeros_like(encoded[:, :1]), encoded], 1)
         count = present.cumsum(1).gather(1, at)
@@ -136,28 +136,12 @@ def fit_next_liked(
     SASRec's binary loss against one negative a place is replaced by the softmax over many, which is known to raise it
     to the level of later models: Klenitskiy & Vasilev, "Turning Dross Into Gold Loss", RecSys 2023.
     """
-    torch.manual_seed(seed)
-    generator, window, device = np.random.default_rng(seed), tower.shape.window, training_device()
-    tower.to(device)
-    positives = torch.from_numpy(np.bincount(sequences.items, sequences.labels, sequences.item_count) + 1.0)
-    drawn_by = positives**0.75
-    drawn_by[0] = 0
+    drawn_by = drawing_weights(sequences)
     log_expected = torch.log(drawn_by / drawn_by.sum() * NEGATIVES).float()
-    count = len(pieces(sequences, window, np.random.default_rng(seed)))
-    size = max(min(PIECES, count // STEPS), 1)
 
-    def train_epoch(optimizer: torch.optim.Optimizer) -> None:
-        for batch in batches(sequences, window, size, generator):
-            batch = batch.to(device)
-            drawn = torch.multinomial(drawn_by, NEGATIVES, replacement=True)
-            log_q = log_expected[drawn].to(device)
-            loss = next_liked_loss(tower, batch.items, batch.liked, drawn.to(device), log_q)
-            if loss is not None:
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+    def loss_of(batch: Batch) -> Tensor | None:
+        drawn = torch.multinomial(drawn_by, NEGATIVES, replacement=True)
+        device = batch.items.device
+        return next_liked_loss(tower, batch.items, batch.liked, drawn.to(device), log_expected[drawn].to(device))
 
-    optimizer = torch.optim.Adam(tower.parameters(), lr=LEARNING_RATE, fused=True)
-    best = run_epochs(tower, optimizer, train_epoch, -(-count // size), schedule, "SASRec")
-    tower.cpu().eval()
-    return best
+    return fit_by(loss_of, tower, sequences, schedule, seed)

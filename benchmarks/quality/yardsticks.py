@@ -10,9 +10,9 @@ from benchmarks.quality.artefact_backends import ArtefactBackends, ArtefactRecal
 from benchmarks.quality.list_metrics import Lists
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array
-from data_exchange_center.assembler import UNKNOWN_USER, ranking_inputs
+from data_exchange_center.assembler import UNKNOWN_USER
 from data_exchange_center.columns import Column, Split
-from data_exchange_center.limits import RANKER_IMPRESSIONS, RECALL_SIZE
+from data_exchange_center.limits import RECALL_SIZE
 from data_exchange_center.settings import Settings
 from offline.preprocess.synthetic.oracle import ORACLE_FILE, load_truth, oracle_scores
 from offline.rank.candidate_lists import Impressions, make_lists
@@ -21,7 +21,7 @@ from offline.rank.s3_candidate_ranker import MEASURED
 from offline.recall.interactions import Parts
 from offline.recall.sequences import Sequences
 from online.recommendation import Recommendation
-from online.user_events import sequence_after
+from online.recommender import inputs_of
 
 # Chosen on the lists of valid by cross-validation over users.
 LAMBDAMART = {
@@ -54,12 +54,8 @@ def fit_lambdamart(lists: TrainingLists) -> lightgbm.Booster:
 @torch.no_grad()
 def _features(backends: ArtefactBackends, own: Recommendation) -> Float32Array:
     """[m, features] what the served ranker knows of a recommendation's candidates."""
-    candidates, snapshot = own.candidates, own.snapshot
-    items = snapshot.item_features.look_up(candidates.itemids)
     user = UNKNOWN_USER if own.user_features is None else own.user_features
-    recalled = candidates.scores[None], candidates.by_term[None], candidates.by_vector[None]
-    recent = sequence_after(own.user.recent if own.user else (), snapshot.data.items, RANKER_IMPRESSIONS)
-    inputs = ranking_inputs(user[None], items[None], recalled, recent)
+    inputs = inputs_of(own.user.recent if own.user else (), user, own.candidates, own.snapshot)
     features: Float32Array = backends.ranking_model.ranker.features(*map(torch.from_numpy, inputs))[0].numpy()
     return features
 

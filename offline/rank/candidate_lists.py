@@ -5,6 +5,7 @@ makes the candidates has not seen what labels them. Recall is that of the server
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +48,11 @@ class Impressions:
     sequences: Sequences
     user_features: UInt8Array | Int64Array
     items: Int64Array
+
+    @cached_property
+    def flags(self) -> UInt8Array:
+        """[vocabulary, genres] the items' genres."""
+        return self.items[:, [ITEM_COLUMNS.index(name) for name in GENRE_FLAGS]].astype(np.uint8)
 
     @classmethod
     def load(cls, sequences: Sequences, frame: pa.Table, item_features: pa.Table) -> "Impressions":
@@ -116,8 +122,8 @@ def rated_items(impressions: Impressions, funnel: Funnel, rows: Int64Array) -> T
         rows: [l] which of the impressions.
     """
     ranker, sequences = Ranker.unfitted(funnel.deepfm, CandidateKnowledge(funnel.knowledge)), impressions.sequences
-    starts, items = sequences.start[rows], sequences.items[rows][:, None]
-    recent, liked = user_state.sequences(sequences.items, sequences.labels, starts, rows, RANKER_IMPRESSIONS)
+    items = sequences.items[rows][:, None]
+    recent, liked = sequences.windows(rows, RANKER_IMPRESSIONS)
     features = torch.zeros(len(rows), 1, LIKE_FEATURES)
     for start in range(0, len(rows), ROWS_AT_A_TIME):
         part = slice(start, start + ROWS_AT_A_TIME)
@@ -126,15 +132,15 @@ def rated_items(impressions: Impressions, funnel: Funnel, rows: Int64Array) -> T
             impressions.user_features[rows[part]],
             impressions.items[items[part]],
             (nothing, nothing > 0, nothing > 0),
-            (recent[part], liked[part]),
+            (recent[part].numpy(), liked[part].numpy()),
         )
         features[part] = ranker.features(*map(torch.from_numpy, inputs))[:, :, -LIKE_FEATURES:]
     return TrainingLists(
         users=sequences.users[rows],
         features=features,
         candidates=torch.from_numpy(items),
-        recent=torch.from_numpy(recent),
-        liked=torch.from_numpy(liked),
+        recent=recent,
+        liked=liked,
         labels=torch.from_numpy(sequences.labels[rows][:, None] == 1),
         relevant=sequences.labels[rows],
     )
@@ -145,8 +151,8 @@ def _ends(block: BoolArray, sequences: Sequences) -> Int64Array:
     rows = np.flatnonzero(block)
     last = np.zeros(len(block), np.int64)
     if len(rows):
-        final = np.flatnonzero(np.r_[sequences.users[rows][1:] != sequences.users[rows][:-1], True])
-        last[rows] = rows[final[np.searchsorted(final, np.arange(len(rows)))]] + 1
+        starts = user_state.user_starts(sequences.users[rows])
+        last[rows] = rows[np.searchsorted(starts, starts, side="right") - 1] + 1
     return last
 
 
@@ -155,12 +161,12 @@ def _make_block(
     impressions: Impressions, funnel: Funnel, ranker: Ranker, rows: Int64Array, ends: Int64Array
 ) -> TrainingLists:
     sequences = impressions.sequences
-    found, seen_from = _recall(impressions, funnel, rows), sequences.start[rows]
+    found = _recall(impressions, funnel, rows)
     candidates = np.where(found.present, found.items + 1, 0)
-    recent, liked = user_state.sequences(sequences.items, sequences.labels, seen_from, rows, RANKER_IMPRESSIONS)
+    recent, liked = sequences.windows(rows, RANKER_IMPRESSIONS)
     recalled = found.scores, found.by_term, found.by_vector
     users, items = impressions.user_features[rows], impressions.items[candidates]
-    inputs = ranking_inputs(users, items, recalled, (recent, liked))
+    inputs = ranking_inputs(users, items, recalled, (recent.numpy(), liked.numpy()))
     features = ranker.features(*map(torch.from_numpy, inputs))
 
     following = rows[:, None] + np.arange(NEXT)
@@ -172,8 +178,8 @@ def _make_block(
         users=sequences.users[rows],
         features=features,
         candidates=torch.from_numpy(candidates),
-        recent=torch.from_numpy(recent),
-        liked=torch.from_numpy(liked),
+        recent=recent,
+        liked=liked,
         labels=torch.from_numpy(labels),
         relevant=(relevant >= 0).sum(axis=1),
     )
@@ -187,10 +193,9 @@ def _recall(impressions: Impressions, funnel: Funnel, rows: Int64Array) -> Candi
     vectors[sequences.start[rows] == rows] = 0
     history = impressions.user_features[rows][:, [USER_COLUMNS.index(name) for name in HISTORY_COUNTS]]
     seen = np.zeros((len(rows), sequences.item_count), bool)
-    lengths = rows - sequences.start[rows]
-    before = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths - sequences.start[rows], lengths)
-    seen[np.repeat(np.arange(len(rows)), lengths), sequences.items[before]] = True
-    popularity_rank = np.argsort(np.argsort(-knowledge.positives[1:], kind="stable"), kind="stable")
-    flags = impressions.items[1:, [ITEM_COLUMNS.index(name) for name in GENRE_FLAGS]]
+    which, before = user_state.rows_between(sequences.start[rows], rows)
+    seen[which, sequences.items[before]] = True
     liked = liked_genres(history.astype(np.uint8))
-    return recall_on_arrays(vectors, knowledge.vectors[1:], liked, flags.astype(np.uint8), seen[:, 1:], popularity_rank)
+    return recall_on_arrays(
+        vectors, knowledge.vectors[1:], liked, impressions.flags[1:], seen[:, 1:], knowledge.popularity_rank[1:]
+    )

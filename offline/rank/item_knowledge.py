@@ -1,6 +1,7 @@
 """What the ranker knows of items without fitting it to lists: counted on the rows that recall was fitted to alone."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -31,6 +32,17 @@ class ItemKnowledge:
     positives: Float32Array
     neighbours: Int32Array
     probabilities: Float32Array
+
+    @cached_property
+    def popularity_rank(self) -> Int64Array:
+        """[items] places by descending positives, ties by item index; the unknown item's is the last."""
+        rank = np.full(len(self.positives), len(self.positives) - 1)
+        rank[1:] = np.argsort(np.argsort(-self.positives[1:], kind="stable"), kind="stable")
+        return rank
+
+    def embeddings(self) -> Float32Array:
+        """[items, dim] a copy of the tower's vectors without the bias."""
+        return self.vectors[:, :-1].copy()
 
 
 def empty_knowledge(users: int, items: int, vector_dim: int, fm_dim: int) -> ItemKnowledge:

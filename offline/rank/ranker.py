@@ -15,6 +15,7 @@ from data_exchange_center.columns import Column
 from data_exchange_center.documents import RankerDocument
 from data_exchange_center.features import RECALL_FEATURES, SPARSE_COLUMNS
 from data_exchange_center.limits import RANKER_IMPRESSIONS
+from offline.lookup import rows_of
 from offline.rank.deepfm import DeepFM
 from offline.rank.item_knowledge import ItemKnowledge, empty_knowledge
 
@@ -51,7 +52,7 @@ class CandidateKnowledge(nn.Module):
     def __init__(self, knowledge: ItemKnowledge) -> None:
         """Takes the tables."""
         super().__init__()
-        vectors = torch.from_numpy(knowledge.vectors[:, :-1].copy())
+        vectors = torch.from_numpy(knowledge.embeddings())
         counts, positives = torch.from_numpy(knowledge.counts), torch.from_numpy(knowledge.positives)
         mean = positives.sum() / counts.sum().clamp(min=1)
         self.register_buffer("vectors", vectors)
@@ -78,35 +79,26 @@ class CandidateKnowledge(nn.Module):
             [b, m, WIDTH].
         """
         last = recent[:, -NEAR:]
-        near = self.rows(self.directions, candidates) @ self.rows(self.directions, last).transpose(1, 2)
+        near = rows_of(self.directions, candidates) @ rows_of(self.directions, last).transpose(1, 2)
         near = near * (last > 0).unsqueeze(1)  # [b, m, NEAR]
-        fm_user = self.fm_users.index_select(0, users).unsqueeze(2) * (users > 0)[:, None, None]
-        fm = (self.rows(self.fm_items, candidates) @ fm_user).squeeze(2)
+        fm_user = rows_of(self.fm_users, users).unsqueeze(2) * (users > 0)[:, None, None]
+        fm = (rows_of(self.fm_items, candidates) @ fm_user).squeeze(2)
 
         last, liked = recent[:, -max(FOLLOWED) :], liked[:, -max(FOLLOWED) :]
-        neighbours = self.rows(self.neighbours, last).flatten(1)  # [b, last × NEIGHBOURS]
-        probabilities = self.rows(self.probabilities, last) * (last > 0).unsqueeze(2)  # [b, last, NEIGHBOURS]
+        neighbours = rows_of(self.neighbours, last).flatten(1)  # [b, last × NEIGHBOURS]
+        probabilities = rows_of(self.probabilities, last) * (last > 0).unsqueeze(2)  # [b, last, NEIGHBOURS]
         liked_window = (liked.to(self.windows.dtype) / max(FOLLOWED)).unsqueeze(1)
         windows = torch.cat([self.windows.expand(last.shape[0], -1, -1), liked_window], 1)  # [b, windows + 1, last]
         weights = (windows.unsqueeze(3) * probabilities.unsqueeze(1)).flatten(2)
         hits = (neighbours.unsqueeze(2) == candidates.to(neighbours.dtype).unsqueeze(1)).to(weights.dtype)
         follows = torch.log((weights @ hits).transpose(1, 2) + FLOOR)  # [b, m, windows + 1]
-        log_share = self._column(self.log_share, candidates)
+        log_share = rows_of(self.log_share, candidates)
         parts = [near[:, :, -1], near.mean(2), fm]
-        parts += [self._column(self.log_counts, candidates), self._column(self.like_ratio, candidates)]
+        parts += [rows_of(self.log_counts, candidates), rows_of(self.like_ratio, candidates)]
         for place in range(len(FOLLOWED)):
             parts += [follows[:, :, place], follows[:, :, place] - log_share]
         parts.append(follows[:, :, -1])
         return torch.stack(parts, 2)
-
-    @staticmethod
-    def rows(table: Tensor, index: Tensor) -> Tensor:
-        """[..., width] the rows of a table [n, width] at the indices [...]."""
-        return table.index_select(0, index.flatten()).view(*index.shape, table.shape[1])
-
-    @staticmethod
-    def _column(table: Tensor, index: Tensor) -> Tensor:
-        return table.index_select(0, index.flatten()).view(index.shape)
 
 
 class TargetAttention(nn.Module):
@@ -136,7 +128,7 @@ class TargetAttention(nn.Module):
         """
         queries, keys = self._heads(self.queries(candidates)), self._heads(self.keys(recent))
         values = torch.where(liked.unsqueeze(2) > 0, self.liked_values(recent), self.other_values(recent))
-        kind = self.kind_weights.index_select(0, liked.flatten()).view(*liked.shape, HEADS).transpose(1, 2)
+        kind = rows_of(self.kind_weights, liked).transpose(1, 2)
         bias = (self.lag_weights + kind).unsqueeze(2)
         logits = queries @ keys.transpose(2, 3) / (ATTENTION_WIDTH // HEADS) ** 0.5 + bias
         there = present[:, None, None, :]

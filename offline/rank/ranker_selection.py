@@ -5,7 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from data_exchange_center.arrays import BoolArray, Float64Array, FloatArray, Int64Array
+from data_exchange_center.arrays import BoolArray, FloatArray, Int64Array
 from data_exchange_center.documents import (
     LikeHeadMetrics,
     ListMetrics,
@@ -18,13 +18,14 @@ from offline.fitting import Schedule
 from offline.metrics import Bootstrap, auc, calibration, interval, log_loss
 from offline.rank.ranker import CandidateNet
 from offline.rank.ranker_training import TrainingLists, fit_net, new_net, score_lists
+from offline.retrieval_metrics import ndcg_of_hits
 
 OBJECTIVES: tuple[Objective, ...] = ("listwise", "pointwise")
 MOST_EPOCHS = 8
 PATIENCE, MINIMUM_GAIN = 2, 5e-4  # of NDCG@10, and of AUC
 
 
-def list_metrics(scores: FloatArray, lists: TrainingLists) -> dict[str, Float64Array]:
+def list_metrics(scores: FloatArray, lists: TrainingLists) -> dict[str, FloatArray]:
     """[l] NDCG@10, NDCG@50 and Recall@50 of each list that has a positive among the user's next impressions.
 
     Args:
@@ -33,11 +34,7 @@ def list_metrics(scores: FloatArray, lists: TrainingLists) -> dict[str, Float64A
     """
     order = np.argsort(np.where(lists.candidates.numpy() > 0, -scores, np.inf), axis=1, kind="stable")
     hits = np.take_along_axis(lists.labels.numpy(), order, axis=1)
-    gains = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
-    ideal = np.r_[1.0, np.cumsum(1 / np.log2(np.arange(2, 52)))]
-    metrics = {
-        f"ndcg@{k}": (hits[:, :k] * gains[:k]).sum(axis=1) / ideal[np.minimum(lists.relevant, k)] for k in (10, 50)
-    }
+    metrics = {f"ndcg@{k}": ndcg_of_hits(hits, lists.relevant, k) for k in (10, 50)}
     metrics["recall@50"] = hits[:, :50].sum(axis=1) / np.maximum(lists.relevant, 1)
     return {name: values[lists.relevant > 0] for name, values in metrics.items()}
 

@@ -42,29 +42,6 @@ from offline.recall.interactions import Interactions, Parts, read_parts
 from offline.recall.sequence_tower import tower_from
 from offline.recall.sequences import Sequences
 
-READS = (
-    catalogue.DATASET,
-    catalogue.OFFLINE_IMPRESSIONS,
-    catalogue.TRAINING_FRAME,
-    catalogue.FEATURE_META,
-    catalogue.ITEM_FEATURES,
-    catalogue.USER_VECTORS,
-    catalogue.ITEM_VECTORS,
-    catalogue.MEASURED_USER_VECTORS,
-    catalogue.MEASURED_ITEM_VECTORS,
-    catalogue.VALID_USER_VECTORS,
-    catalogue.VALID_ITEM_VECTORS,
-    catalogue.TOWER_META,
-    catalogue.TOWER_MODEL,
-    catalogue.MEASURED_TOWER_MODEL,
-    catalogue.VALID_TOWER_MODEL,
-    catalogue.DEEPFM_META,
-    catalogue.DEEPFM_MODEL,
-    catalogue.MEASURED_DEEPFM_MODEL,
-    catalogue.VALID_DEEPFM_MODEL,
-)
-WRITES = (catalogue.RANKER_MODEL, catalogue.RANKER_META, catalogue.RANKER_METRICS)
-
 GOING_ON = 2  # the fit that goes on with test takes one in so many of the epochs
 MOST_ROWS = 50_000  # rated items that the like head is fitted to; the metrics are of all
 
@@ -103,6 +80,18 @@ MEASURED = FunnelSources(
 )
 SERVED = FunnelSources(catalogue.TOWER_MODEL, catalogue.USER_VECTORS, catalogue.ITEM_VECTORS, catalogue.DEEPFM_MODEL)
 
+READS = (
+    catalogue.DATASET,
+    catalogue.OFFLINE_IMPRESSIONS,
+    catalogue.TRAINING_FRAME,
+    catalogue.FEATURE_META,
+    catalogue.ITEM_FEATURES,
+    catalogue.TOWER_META,
+    catalogue.DEEPFM_META,
+    *(artefact for sources in (VALID, MEASURED, SERVED) for artefact in vars(sources).values()),
+)
+WRITES = (catalogue.RANKER_MODEL, catalogue.RANKER_META, catalogue.RANKER_METRICS)
+
 
 def drawn_rows(block: BoolArray, seed: int) -> Int64Array:
     """At most MOST_ROWS rows of a block, in order."""
@@ -123,7 +112,7 @@ def fit_and_measure(impressions: Impressions, parts: Parts, split: UInt8Array, d
     """Chooses on valid, measures on test, goes on with test."""
     seed, valid, test = dataset.seed, split == Split.VALID, split == Split.TEST
     funnel = VALID.funnel(parts.train)
-    vectors = torch.from_numpy(funnel.knowledge.vectors[:, :-1].copy())
+    vectors = torch.from_numpy(funnel.knowledge.embeddings())
     rated = rated_items(impressions, funnel, drawn_rows(valid, seed))
     chosen_like = choose_like_epochs(rated, vectors, seed)
     like = new_net(rated, vectors.shape[1], seed)
@@ -135,7 +124,7 @@ def fit_and_measure(impressions: Impressions, parts: Parts, split: UInt8Array, d
     _go_on(rank, lists.with_positives(), vectors, chosen.objective, chosen.epochs, seed)
 
     funnel = MEASURED.funnel(parts.training)
-    vectors = torch.from_numpy(funnel.knowledge.vectors[:, :-1].copy())
+    vectors = torch.from_numpy(funnel.knowledge.embeddings())
     rated = rated_items(impressions, funnel, np.flatnonzero(test))
     lists = make_lists(impressions, funnel, test)
     metrics = RankerMetrics(

@@ -10,6 +10,8 @@ from data_exchange_center.arrays import BoolArray, Int64Array, UInt8Array
 from data_exchange_center.columns import Column, Split
 from data_exchange_center.documents import DatasetDocument
 
+VALID_USERS = 2048
+
 
 @dataclass(frozen=True)
 class Interactions:
@@ -46,6 +48,12 @@ class Parts:
     valid: Interactions
     training: Interactions
     test: Interactions
+
+    def drawn(self, seed: int) -> tuple[Interactions, Interactions]:
+        """The rows of train and of valid of VALID_USERS users, by whose recall each epoch is evaluated."""
+        users = np.random.default_rng(seed).permutation(self.train.user_count)[:VALID_USERS]
+        train, valid = (part.select(np.isin(part.users, users)) for part in (self.train, self.valid))
+        return train, valid
 
 
 def read_parts(dataset: DatasetDocument) -> Parts:

@@ -57,7 +57,6 @@ PATIENCE = {"rated": 2, "retrieval": 4}  # epochs; recall is the noisier metric
 MINIMUM_GAIN = {"rated": 2e-4, "retrieval": 1e-4}  # of AUC, of recall
 MOST_EPOCHS = 60
 KS = (50, 200)
-VALID_USERS = 2048  # drawn for the recall that each epoch of `retrieval` is evaluated by
 
 Fit = Callable[[Interactions, float, Schedule[FactorizationMachine], int], tuple[FactorizationMachine, BestEpoch]]
 Vectors = tuple[Float32Array, Float32Array]
@@ -81,8 +80,7 @@ def tune_l2(
 
 def tune_both(parts: Parts, seed: int) -> tuple[TuningResult[FactorizationMachine], TuningResult[FactorizationMachine]]:
     """The FM of the rated rows, by AUC on valid, and that of retrieval, by Recall@50 on valid."""
-    drawn = np.random.default_rng(seed).permutation(parts.train.user_count)[:VALID_USERS]
-    drawn_train, drawn_valid = (part.select(np.isin(part.users, drawn)) for part in (parts.train, parts.valid))
+    drawn_train, drawn_valid = parts.drawn(seed)
 
     def valid_auc(model: FactorizationMachine) -> float:
         return auc(parts.valid.labels, pair_logits(model, parts.valid))

@@ -60,7 +60,6 @@ MOST_EPOCHS = 40
 MOST_IMPRESSIONS = 5_600_000
 PATIENCE, MINIMUM_GAIN = 6, 2e-4  # of Recall@50
 GOING_ON = 3  # a fit that goes on with more rows takes one in so many of the epochs of the first one
-VALID_USERS = 2048  # drawn for the recall that each epoch is evaluated by
 KS = (50, 200)
 
 Vectors = tuple[Float32Array, Float32Array]
@@ -81,21 +80,24 @@ def most_epochs(rows: int) -> int:
     return min(max(MOST_IMPRESSIONS // max(rows, 1), 2), MOST_EPOCHS)
 
 
+def stopped_by_valid(parts: Parts, seed: int) -> Schedule[SequenceTower]:
+    """Of a fit to train: it stops by Recall@50 on the valid rows of the users drawn."""
+    train, valid = parts.drawn(seed)
+
+    def valid_recall(tower: SequenceTower) -> float:
+        return recall_at(*vectors_after(tower, train), train, valid, KS[:1])[KS[0]]
+
+    return Schedule(most_epochs(len(parts.train.users)), valid_recall, PATIENCE, MINIMUM_GAIN)
+
+
 def fit_towers(parts: Parts, seed: int) -> Towers:
     """Stops by Recall@50 on valid, then goes on with the valid rows, then with all of them.
 
     To go on is what a service does each night; to begin again with every row would take three times as long.
     """
-    drawn = np.random.default_rng(seed).permutation(parts.train.user_count)[:VALID_USERS]
-    drawn_train, drawn_valid = (part.select(np.isin(part.users, drawn)) for part in (parts.train, parts.valid))
-
-    def valid_recall(tower: SequenceTower) -> float:
-        return recall_at(*vectors_after(tower, drawn_train), drawn_train, drawn_valid, KS[:1])[KS[0]]
-
     train = Sequences.of(parts.train)
     tower = new_tower(train, TowerShape(), seed)
-    schedule = Schedule(most_epochs(len(train.users)), valid_recall, PATIENCE, MINIMUM_GAIN)
-    best = fit_tower(tower, train, schedule, seed)
+    best = fit_tower(tower, train, stopped_by_valid(parts, seed), seed)
     valid, going_on = copy.deepcopy(tower), Schedule[SequenceTower](max(best.epochs // GOING_ON, 1))
     fit_tower(tower, Sequences.of(parts.training), going_on, seed + 1)
     measured = copy.deepcopy(tower)

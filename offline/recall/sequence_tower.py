@@ -17,19 +17,11 @@ from torch.nn import functional
 
 from data_exchange_center.arrays import Float32Array
 from data_exchange_center.documents import TowerDocument, TowerShape
+from offline.lookup import rows_of
 
 HIDDEN = -1e4  # a logit that no softmax sees, yet finite, so that a row without any impression has no NaN
 LAG_SCALES = (2.0, 8.0, 30.0, 150.0, 4.0, 15.0, 60.0, 1000.0)  # impressions over which a head's weight falls by e
 INITIAL_ITEM_NORM = 0.4
-
-
-def rows_of(table: Tensor, index: Tensor) -> Tensor:
-    """[..., width] the rows of a table [n, width] at the indices [...].
-
-    By index_select: on a CPU its gradient takes a third of the time of embedding's, and is the same each time, where
-    that of table[index] adds up in the order in which threads come.
-    """
-    return table.index_select(0, index.flatten()).view(*index.shape, table.shape[1])
 
 
 class LagAttention(nn.Module):
@@ -163,11 +155,7 @@ def catalogue_loss(
     """
     scores = torch.addmm(tower.bias, states, tower.items.T)
     scores = scores.index_put_(seen, scores.new_tensor(HIDDEN))
-    vectors = tower.items.index_select(0, targets.flatten()).unflatten(0, targets.shape)
-    positive = (vectors @ states[:, :, None]).squeeze(2) + tower.bias.index_select(0, targets.flatten()).view(
-        targets.shape
-    )
-    # Not scores.gather: its gradient would fill one more matrix of the size of the scores.
+    positive = _target_scores(states, targets, tower)
     return ((torch.logsumexp(scores[:, 1:], 1, keepdim=True) - positive) * weights).sum() / weights.sum()
 
 
@@ -189,18 +177,23 @@ def sampled_catalogue_loss(
     """
     place = torch.full((len(tower.items),), -1, device=drawn.device)
     place[drawn] = torch.arange(len(drawn), device=drawn.device)
-    scores = torch.addmm(tower.bias.index_select(0, drawn) - log_expected, states, tower.items.index_select(0, drawn).T)
+    scores = torch.addmm(rows_of(tower.bias, drawn) - log_expected, states, rows_of(tower.items, drawn).T)
     hidden, own = place[seen[1]], place[targets]
     scores = scores.index_put_((seen[0][hidden >= 0], hidden[hidden >= 0]), scores.new_tensor(HIDDEN))
-    vectors = tower.items.index_select(0, targets.flatten()).unflatten(0, targets.shape)
-    positive = (vectors @ states[:, :, None]).squeeze(2) + tower.bias.index_select(0, targets.flatten()).view(
-        targets.shape
-    )
+    positive = _target_scores(states, targets, tower)
     # A target that was drawn stands in the sum already, and counts once, by its own score.
     total = torch.logsumexp(scores, 1, keepdim=True)
     share = (scores.gather(1, own.clamp(min=0)) - total).exp().clamp(max=1 - 1e-6) * (own >= 0)
     others = total + torch.log1p(-share)
     return ((torch.logaddexp(others, positive) - positive) * weights).sum() / weights.sum()
+
+
+def _target_scores(states: Tensor, targets: Tensor, tower: SequenceTower) -> Tensor:
+    """[b, h] scores of the targets [b, h] after the states [b, dim].
+
+    Not gathered from scores of the catalogue: the gradient would fill one more matrix of their size.
+    """
+    return (rows_of(tower.items, targets) @ states[:, :, None]).squeeze(2) + rows_of(tower.bias, targets)
 
 
 def tower_from(document: TowerDocument, state: Mapping[str, Tensor]) -> SequenceTower:

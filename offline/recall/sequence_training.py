@@ -1,6 +1,6 @@
 """Fits the sequence tower: whole columns in memory, a step is a batch of pieces of sequences."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from data_exchange_center.arrays import Float32Array, Float64Array, Int64Array
 from data_exchange_center.documents import TowerShape
+from data_exchange_center.user_state import rows_between
 from offline.fitting import BestEpoch, Schedule, run_epochs, training_device
 from offline.recall.sequence_tower import SequenceTower, catalogue_loss, sampled_catalogue_loss
 from offline.recall.sequences import Sequences
@@ -61,6 +62,13 @@ def _positives(sequences: Sequences) -> Float64Array:
     return np.bincount(sequences.items, sequences.labels, sequences.item_count).astype(np.float64) + 1
 
 
+def drawing_weights(sequences: Sequences) -> Tensor:
+    """[items] in proportion to which negatives are drawn: popular ones more often, the unknown item never."""
+    weights = torch.from_numpy(_positives(sequences) ** 0.75)
+    weights[0] = 0
+    return weights
+
+
 def fit_tower(tower: SequenceTower, sequences: Sequences, schedule: Schedule[SequenceTower], seed: int) -> BestEpoch:
     """Softmax of the positives among a state's next HORIZON impressions over the items not yet seen.
 
@@ -74,28 +82,39 @@ def fit_tower(tower: SequenceTower, sequences: Sequences, schedule: Schedule[Seq
     Returns:
         The best epoch.
     """
+    drawn_by = drawing_weights(sequences)
+
+    def loss_of(batch: Batch) -> Tensor:
+        states = tower.states(batch.items, batch.liked, batch.at)[batch.chosen]
+        if sequences.item_count <= FULL_SOFTMAX_ITEMS:
+            return catalogue_loss(states, batch.targets, batch.weights, tower, batch.seen)
+        drawn, log_expected = (part.to(states.device) for part in draw_items(drawn_by))
+        return sampled_catalogue_loss(states, batch.targets, batch.weights, tower, batch.seen, drawn, log_expected)
+
+    return fit_by(loss_of, tower, sequences, schedule, seed)
+
+
+def fit_by(
+    loss_of: Callable[[Batch], Tensor | None],
+    tower: SequenceTower,
+    sequences: Sequences,
+    schedule: Schedule[SequenceTower],
+    seed: int,
+) -> BestEpoch:
+    """The loop of `fit_tower` for any loss of a batch; one that is None takes no step."""
     torch.manual_seed(seed)
     generator, window, device = np.random.default_rng(seed), tower.shape.window, training_device()
     tower.to(device)
-    drawn_by = torch.from_numpy(_positives(sequences) ** 0.75)
-    drawn_by[0] = 0
     count = len(pieces(sequences, window, np.random.default_rng(seed)))
     size = max(min(PIECES, count // STEPS), 1)
 
     def train_epoch(optimizer: torch.optim.Optimizer) -> None:
         for batch in batches(sequences, window, size, generator):
-            batch = batch.to(device)
-            states = tower.states(batch.items, batch.liked, batch.at)[batch.chosen]
-            if sequences.item_count <= FULL_SOFTMAX_ITEMS:
-                loss = catalogue_loss(states, batch.targets, batch.weights, tower, batch.seen)
-            else:
-                drawn, log_expected = (part.to(device) for part in draw_items(drawn_by))
-                loss = sampled_catalogue_loss(
-                    states, batch.targets, batch.weights, tower, batch.seen, drawn, log_expected
-                )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            loss = loss_of(batch.to(device))
+            if loss is not None:
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
 
     optimizer = torch.optim.Adam(tower.parameters(), lr=LEARNING_RATE, fused=True)
     best = run_epochs(tower, optimizer, train_epoch, -(-count // size), schedule, "user tower")
@@ -162,11 +181,7 @@ def _batch(sequences: Sequences, group: Int64Array, generator: np.random.Generat
     if not chosen.any():
         return None
     following = following[chosen]
-    seen = following - sequences.start[following]
-    row = np.repeat(np.arange(len(following)), seen)
-    place = (
-        np.arange(seen.sum()) - np.repeat(np.cumsum(seen) - seen, seen) + np.repeat(sequences.start[following], seen)
-    )
+    row, place = rows_between(sequences.start[following], following)
     return Batch(
         items=torch.from_numpy(items),
         liked=torch.from_numpy(liked),

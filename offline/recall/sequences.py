@@ -1,6 +1,7 @@
 """Users' impressions as sequences, and the windows of them that a model looks at."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ class Sequences:
         users, items, labels: [n] user_index, item_index, 1 where positive.
         item_count: size of the items' vocabulary, unknown counted.
         start, end: [n] first row of each row's user, and the row after the last.
-        is_first: [n] whether the user had not met the item before: what recall filters is not to be predicted.
     """
 
     users: Int64Array
@@ -28,18 +28,20 @@ class Sequences:
     item_count: int
     start: Int64Array
     end: Int64Array
-    is_first: BoolArray
+
+    @cached_property
+    def is_first(self) -> BoolArray:
+        """[n] whether the user had not met the item before: what recall filters is not to be predicted."""
+        is_first = np.zeros(len(self.users), bool)
+        is_first[np.unique(self.users * self.item_count + self.items, return_index=True)[1]] = True
+        return is_first
 
     @classmethod
     def of(cls, rows: Interactions) -> "Sequences":
         """The rows, which are in the split's order."""
-        first = np.flatnonzero(np.r_[True, rows.users[1:] != rows.users[:-1]][: len(rows.users)])
-        lengths = np.diff(np.r_[first, len(rows.users)])
-        start = np.repeat(first, lengths)
-        end = start + np.repeat(lengths, lengths)
-        is_first = np.zeros(len(rows.users), bool)
-        is_first[np.unique(rows.users * rows.item_count + rows.items, return_index=True)[1]] = True
-        return cls(rows.users, rows.items, rows.labels.astype(np.int64), rows.item_count, start, end, is_first)
+        start = user_state.user_starts(rows.users)
+        end = np.searchsorted(start, start, side="right")
+        return cls(rows.users, rows.items, rows.labels.astype(np.int64), rows.item_count, start, end)
 
     def windows(self, before: Int64Array, length: int) -> tuple[Tensor, Tensor]:
         """[n, length] items and labels of the last impressions before each row; see user_state.sequences.

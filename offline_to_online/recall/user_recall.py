@@ -9,7 +9,7 @@ from data_exchange_center.arrays import Float32Array
 from data_exchange_center.columns import Column
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from data_exchange_center.tables import rows_by_key
-from data_exchange_center.user_state import newest_rows
+from data_exchange_center.user_state import newest_rows, rows_between
 from online.callers.types import Impression, UserRecall
 
 USER_RECALL_READS = (
@@ -54,13 +54,10 @@ def latest_impressions(length: int = TOWER_IMPRESSIONS) -> dict[int, tuple[Impre
     """The last offline impressions of each user that has any, oldest first: what live events move on."""
     table = catalogue.OFFLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID, Column.RATING, Column.TIMESTAMP])
     users, starts, ends = newest_rows(table[Column.USERID].to_numpy(), length)
-    sizes = ends - starts
-    cuts = np.r_[0, np.cumsum(sizes)]
-    # Only these rows become Python objects.
-    rows = np.repeat(starts - cuts[:-1], sizes) + np.arange(cuts[-1])
+    _, rows = rows_between(starts, ends)  # only these become Python objects
     columns = (table[name].to_numpy()[rows].tolist() for name in (Column.ITEMID, Column.RATING, Column.TIMESTAMP))
     impressions = [Impression(*values) for values in zip(*columns, strict=True)]
-    bounds = cuts.tolist()
+    bounds = [0, *np.cumsum(ends - starts).tolist()]
     return {
         user: tuple(impressions[start:end])
         for user, start, end in zip(users.tolist(), bounds[:-1], bounds[1:], strict=True)
