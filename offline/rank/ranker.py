@@ -42,9 +42,7 @@ class CandidateKnowledge(nn.Module):
     directions: Tensor
     fm_users: Tensor
     fm_items: Tensor
-    log_counts: Tensor
-    like_ratio: Tensor
-    log_share: Tensor
+    statistics: Tensor
     neighbours: Tensor
     probabilities: Tensor
     windows: Tensor
@@ -59,9 +57,10 @@ class CandidateKnowledge(nn.Module):
         self.register_buffer("directions", vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-6))
         self.register_buffer("fm_users", torch.from_numpy(knowledge.fm_users))
         self.register_buffer("fm_items", torch.from_numpy(knowledge.fm_items))
-        self.register_buffer("log_counts", torch.log1p(counts))
-        self.register_buffer("like_ratio", (positives + PRIOR * mean) / (counts + PRIOR))
-        self.register_buffer("log_share", torch.log(counts / counts.sum().clamp(min=1) + FLOOR))
+        like_ratio = (positives + PRIOR * mean) / (counts + PRIOR)
+        log_share = torch.log(counts / counts.sum().clamp(min=1) + FLOOR)
+        # [items, 3] logarithm of the count, share of positives, logarithm of the share of all impressions.
+        self.register_buffer("statistics", torch.stack([torch.log1p(counts), like_ratio, log_share], 1))
         self.register_buffer("neighbours", torch.from_numpy(knowledge.neighbours))
         self.register_buffer("probabilities", torch.from_numpy(knowledge.probabilities))
         lags = torch.arange(max(FOLLOWED), 0, -1)
@@ -82,7 +81,7 @@ class CandidateKnowledge(nn.Module):
         near = rows_of(self.directions, candidates) @ rows_of(self.directions, last).transpose(1, 2)
         near = near * (last > 0).unsqueeze(1)  # [b, m, NEAR]
         fm_user = rows_of(self.fm_users, users).unsqueeze(2) * (users > 0)[:, None, None]
-        fm = (rows_of(self.fm_items, candidates) @ fm_user).squeeze(2)
+        fm = rows_of(self.fm_items, candidates) @ fm_user  # [b, m, 1]
 
         last, liked = recent[:, -max(FOLLOWED) :], liked[:, -max(FOLLOWED) :]
         neighbours = rows_of(self.neighbours, last).flatten(1)  # [b, last × NEIGHBOURS]
@@ -92,13 +91,10 @@ class CandidateKnowledge(nn.Module):
         weights = (windows.unsqueeze(3) * probabilities.unsqueeze(1)).flatten(2)
         hits = (neighbours.unsqueeze(2) == candidates.to(neighbours.dtype).unsqueeze(1)).to(weights.dtype)
         follows = torch.log((weights @ hits).transpose(1, 2) + FLOOR)  # [b, m, windows + 1]
-        log_share = rows_of(self.log_share, candidates)
-        parts = [near[:, :, -1], near.mean(2), fm]
-        parts += [rows_of(self.log_counts, candidates), rows_of(self.like_ratio, candidates)]
-        for place in range(len(FOLLOWED)):
-            parts += [follows[:, :, place], follows[:, :, place] - log_share]
-        parts.append(follows[:, :, -1])
-        return torch.stack(parts, 2)
+        statistics = rows_of(self.statistics, candidates)
+        lifts = follows[:, :, :-1] - statistics[:, :, -1:]  # over an item's share of all impressions
+        parts = near[:, :, -1:], near.mean(2, keepdim=True), fm, statistics[:, :, :-1], follows, lifts
+        return torch.cat(parts, 2)
 
 
 class TargetAttention(nn.Module):
@@ -128,12 +124,12 @@ class TargetAttention(nn.Module):
         """
         queries, keys = self._heads(self.queries(candidates)), self._heads(self.keys(recent))
         values = torch.where(liked.unsqueeze(2) > 0, self.liked_values(recent), self.other_values(recent))
-        kind = rows_of(self.kind_weights, liked).transpose(1, 2)
-        bias = (self.lag_weights + kind).unsqueeze(2)
+        values = values * present.unsqueeze(2)  # a row without any impression says nothing
+        # The mask goes into what is as small as the impressions, not into what is as large as all pairs.
+        bias = (self.lag_weights + rows_of(self.kind_weights, liked).transpose(1, 2)).unsqueeze(2)
+        bias = bias.masked_fill(~present[:, None, None, :], UNSEEN)
         logits = queries @ keys.transpose(2, 3) / (ATTENTION_WIDTH // HEADS) ** 0.5 + bias
-        there = present[:, None, None, :]
-        weights = logits.masked_fill(~there, UNSEEN).softmax(3) * there
-        return ((weights @ self._heads(values)) * queries).transpose(1, 2).flatten(2)
+        return ((logits.softmax(3) @ self._heads(values)) * queries).transpose(1, 2).flatten(2)
 
     @staticmethod
     def _heads(projected: Tensor) -> Tensor:
