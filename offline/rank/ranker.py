@@ -184,11 +184,7 @@ class CandidateNet(nn.Module):
             recent, liked: [b, RANKER_IMPRESSIONS] as in `Ranker.forward`.
         """
         inputs = ((features - self.mean) / self.std).clamp(-LARGEST_DEVIATION, LARGEST_DEVIATION)
-        candidate_vectors, recent_vectors = (
-            vectors.index_select(0, index.flatten()).view(*index.shape, vectors.shape[1])
-            for index in (candidates, recent)
-        )
-        told = self.attention(candidate_vectors, recent_vectors, liked, recent > 0)
+        told = self.attention(rows_of(vectors, candidates), rows_of(vectors, recent), liked, recent > 0)
         score: Tensor = self.first_weight * features[:, :, 0]
         return score + self.mlp(torch.cat([inputs, told], 2)).squeeze(2)
 
