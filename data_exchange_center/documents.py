@@ -37,6 +37,7 @@ class RowCounts(Document):
     train: Annotated[int, Field(description="training rows, those of valid included")]
     train_of_which_valid: int
     test: int
+    repeated: Annotated[int, Field(description="dropped beforehand: the user rated the item again later")] = 0
 
 
 class DatasetDocument(Measured):

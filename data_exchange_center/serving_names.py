@@ -7,18 +7,22 @@ from dataclasses import dataclass
 
 from data_exchange_center.features import HISTORY_COUNTS, Entity, entity_columns
 
-# Redis, database 0. Values are JSON, so that `redis-cli get user_term:1` reads as what it is.
+# Redis, database 0. Values are JSON, so that `redis-cli get recsys:user_term:1` reads as what it is. Every key begins
+# with the project's name: whatever else the database holds is neither read nor deleted.
 REDIS_DATABASE = 0
-REDIS_TERM = "user_term:{}"
-REDIS_VECTOR = "user_vector:{}"
-REDIS_FILTER = "user_filter:{}"
-REDIS_RECENT = "user_recent:{}"  # the last TOWER_IMPRESSIONS, oldest first: [[itemid, rating, timestamp], ...]
-REDIS_EVENTS = "user_events:{}"  # a list of the events accepted since the last load, by arrival
+REDIS_TERM = "recsys:user_term:{}"
+REDIS_VECTOR = "recsys:user_vector:{}"
+REDIS_FILTER = "recsys:user_filter:{}"
+REDIS_RECENT = "recsys:user_recent:{}"  # the last TOWER_IMPRESSIONS, oldest first: [[itemid, rating, timestamp], ...]
+REDIS_EVENTS = "recsys:user_events:{}"  # a list of the events accepted since the last load, by arrival
 REDIS_PREFIXES = tuple(key.format("") for key in (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER, REDIS_RECENT, REDIS_EVENTS))
-REDIS_UNPUSHED = "unpushed_users"  # a set: users whose events have not reached Feast or their vector yet
+REDIS_LOAD = "recsys:load"  # the digest of the load that the users are of; absent while they are being replaced
+REDIS_UNPUSHED = "recsys:unpushed_users"  # a set: users whose events have not reached Feast or their vector yet
 
 # Elasticsearch. The server searches the alias; the loader points it at a new index once that is complete.
+# Its name begins with the digest of the load, by which a search tells whose items it finds.
 ES_ALIAS = "ml_item"
+ES_INDEX_OF_LOAD = "ml_item-{}-"
 ES_ITEMID = "itemid"
 ES_GENRES = "genres"
 ES_VECTOR = "vector"

@@ -1,5 +1,6 @@
 """Every host, port, folder and credential, from the environment or the git-ignored `.env`."""
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -12,13 +13,18 @@ ROOT = Path(__file__).resolve().parent.parent
 ENV_FILE = ROOT / ".env"
 FEAST_REPOSITORY = ROOT / "data_exchange_center/online/feast"
 
+# What DATASET may be; all but the first are releases of MovieLens, by their names at GroupLens.
+Dataset = Literal[
+    "generated", "ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m", "ml-latest-small", "ml-latest"
+]
+
 
 class Settings(BaseSettings):
     """One field a setting; the environment's variable is the field's name in capitals. See `.env.example`."""
 
     model_config = SettingsConfigDict(env_file=ENV_FILE, env_ignore_empty=True, extra="ignore")
 
-    dataset: Literal["generated", "ml-1m"] = "generated"
+    dataset: Dataset = "generated"
     data_dir: Path | None = None
     artefacts_dir: Path = Path("data_exchange_center")
     seed: int = 2024
@@ -29,6 +35,7 @@ class Settings(BaseSettings):
 
     redis_host: str = "127.0.0.1"
     redis_port: int = 6379
+    redis_password: SecretStr = SecretStr("")
     es_host: str = "127.0.0.1"
     es_port: int = 9200
     es_user: str = "elastic"
@@ -56,7 +63,7 @@ class Settings(BaseSettings):
 
     @property
     def raw_data(self) -> Path:
-        """Folder with ratings.dat, users.dat and movies.dat."""
+        """Folder of the raw files, in any layout that offline/preprocess/readers/ knows."""
         own = f"generated-{self.seed}" if self.dataset == "generated" else self.dataset
         return self.folder(self.data_dir or Path("data") / own)
 
@@ -77,9 +84,12 @@ class Settings(BaseSettings):
 
     def feast_environment(self) -> dict[str, str]:
         """The variables that feature_store.yaml and definitions.py read."""
+        password = self.redis_password.get_secret_value()
+        # As JSON, since Feast takes what looks like a number for one.
+        secret = f",password={json.dumps(password)}" if password else ""
         return {
             "FEAST_DATA": str(self.artefacts / "online/feast/data"),
-            "FEAST_REDIS": f"{self.redis_host}:{self.redis_port},db={FEAST_REDIS_DATABASE}",
+            "FEAST_REDIS": f"{self.redis_host}:{self.redis_port},db={FEAST_REDIS_DATABASE}{secret}",
             "FEAST_USAGE": "False",
             "PYTHONPATH": str(ROOT),
         }

@@ -81,8 +81,8 @@ def inputs_of(name: str, reads: Artefacts, settings: Settings) -> State:
     """
     read: State = {**digests(reads)}
     if not reads:
-        stats = {file: (settings.raw_data / file).stat() for file in movielens.FILES}
-        read = {str(settings.raw_data / file): [s.st_size, s.st_mtime_ns] for file, s in stats.items()}
+        stats = {file: file.stat() for file in movielens.raw_data(settings).files}
+        read = {str(file): [s.st_size, s.st_mtime_ns] for file, s in stats.items()}
         read["settings"] = [settings.dataset_name, settings.seed]
     return {"code": {str(file.relative_to(ROOT)): digest(file) for file in sorted(sources_of(name))}, "reads": read}
 
@@ -108,7 +108,7 @@ def run(name: str) -> None:
 def main() -> None:
     """Goes through the stages in order and runs those whose state differs from their record."""
     settings = Settings()
-    movielens.check_present(settings)
+    movielens.raw_data(settings)
     records = settings.artefacts / ".stages"
     records.mkdir(parents=True, exist_ok=True)
     for name in STAGES:

@@ -21,6 +21,7 @@ from data_exchange_center.arrays import Float32Array
 from data_exchange_center.artefact import ArtefactError
 from data_exchange_center.features import COLUMNS, DENSE, RECALL_FEATURES, SPARSE, feature_hash, vocabulary_sizes
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
+from data_exchange_center.serving_load import load_digest
 from data_exchange_center.settings import Settings
 from data_exchange_center.triton_models import ANY, RANKER, TOWER, TritonModel
 from offline.rank.ranker import Ranker, ranker_from
@@ -186,7 +187,8 @@ def load_into_triton(model: TrainedModel, settings: Settings, caller: TritonCall
     content = to_onnx(model)
     difference, digest = compare_with_pytorch(model, content), model.digest
     folder = model_folder(settings, model.declared)
-    version = write_version(folder, content, model_configuration(model.declared, model.feature_hash, digest))
+    configuration = model_configuration(model.declared, model.feature_hash, digest, load_digest())
+    version = write_version(folder, content, configuration)
     caller.load(model.declared)
     found, served = caller.infer(model.declared, [values.numpy() for values in model.example])
     error = largest_difference(model.outputs(model.example), found)

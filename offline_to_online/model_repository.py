@@ -16,7 +16,7 @@ DATATYPES = {"INT64": triton.TYPE_INT64, "FP32": triton.TYPE_FP32}
 KEPT_VERSIONS = 2  # the new one, and the one that is served while the new one is loaded
 
 
-def model_configuration(model: TritonModel, feature_hash: str, digest: str) -> str:
+def model_configuration(model: TritonModel, feature_hash: str, digest: str, load: str) -> str:
     """Triton's config.pbtxt, from the declaration of the model's tensors.
 
     What must change together with the model travels with it as parameters: a server that uses a new version a moment
@@ -24,7 +24,12 @@ def model_configuration(model: TritonModel, feature_hash: str, digest: str) -> s
 
     Source: Triton's message `ModelConfig`, as tritonclient ships it.
     """
-    parameters = {"columns": ",".join(COLUMNS), "feature_hash": feature_hash, "state_digest": digest}
+    parameters = {
+        "columns": ",".join(COLUMNS),
+        "feature_hash": feature_hash,
+        "state_digest": digest,
+        "load_digest": load,
+    }
     configuration = triton.ModelConfig(
         name=model.name,
         platform="onnxruntime_onnx",

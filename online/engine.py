@@ -39,7 +39,9 @@ class Engine:
         self.recommender = Recommender(backends, self.breakers)
         self.user_events = UserEvents(backends, self.breakers)
         self.readiness = Readiness(backends, threads)
-        self.freshness = Freshness(backends.feature_store, self.breakers, self.user_events, load, changed)
+        self.freshness = Freshness(
+            backends.recall_store, backends.feature_store, self.breakers, self.user_events, load, changed
+        )
         self.freshness.start(refresh_seconds)
 
     @property

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from data_exchange_center.artefact import ArtefactError
 from online.breakers import RETRY_SECONDS, Breakers
 from online.callers.types import ServiceUnavailable
-from online.roles import FEAST, FeatureStore
+from online.roles import FEAST, REDIS, FeatureStore, RecallStore
 from online.serving_data import ServingData
-from online.snapshot import ItemFeatures, Snapshot
+from online.snapshot import NO_ITEM_FEATURES, ItemFeatures, Snapshot
 from online.user_events import UserEvents
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ class Freshness:
 
     def __init__(
         self,
+        recall_store: RecallStore,
         feature_store: FeatureStore,
         breakers: Breakers,
         user_events: UserEvents,
@@ -34,16 +35,19 @@ class Freshness:
         """Reads everything once.
 
         Args:
+            recall_store: tells which load the stores hold.
             feature_store: has the items' features.
-            breakers: that of the feature store is used.
+            breakers: theirs are used.
             user_events: whose pending pushes are made, too.
             load: reads what comes from the artefacts.
             changed: gives another value when `load` would.
         """
-        self._feature_store, self._breakers, self._user_events = feature_store, breakers, user_events
+        self._recall_store, self._feature_store = recall_store, feature_store
+        self._breakers, self._user_events = breakers, user_events
         self._load, self._changed = load, changed
         self._state = changed()
-        self._snapshot = Snapshot(load())
+        self._newest = load()  # what the artefacts hold; the snapshot follows once the stores hold it, too
+        self._snapshot = Snapshot(self._newest)
         self._closed = threading.Event()
         self.refresh()
 
@@ -55,17 +59,37 @@ class Freshness:
     def refresh(self) -> None:
         """Reads artefacts that changed and the items' features; what cannot be read stays as it was."""
         data, item_features = self._snapshot.data, self._snapshot.item_features
-        pace = LATER_READING if self._snapshot.has_item_features else FIRST_READING
         try:
-            state = self._changed()
-            if state != self._state:
-                data, self._state = self._load(), state
+            data = self._served_data()
+            if data.load_digest != self._snapshot.data.load_digest:
+                item_features = NO_ITEM_FEATURES
+            pace = FIRST_READING if item_features is NO_ITEM_FEATURES else LATER_READING
             with self._breakers.use(FEAST):
                 item_features = ItemFeatures.read(self._feature_store, data.items, *pace)
         except (ArtefactError, ServiceUnavailable) as error:
             logger.warning("not refreshed: %s", error)
         self._snapshot = Snapshot(data, item_features)
         self._user_events.push_pending(data)
+
+    def _served_data(self) -> ServingData:
+        """The data of the newest artefacts, if the stores hold them; the present data until then."""
+        state = self._changed()
+        if state != self._state:
+            self._newest, self._state = self._load(), state
+        present = self._snapshot.data
+        return self._newest if self._newest.load_digest == present.load_digest or self._is_loaded() else present
+
+    def _is_loaded(self) -> bool:
+        """Whether the stores hold the newest artefacts."""
+        with self._breakers.use(REDIS):
+            return self._recall_store.loaded() == self._newest.load_digest
+
+    def _has_moved(self) -> bool:
+        """Whether the stores hold newer artefacts than the snapshot."""
+        try:
+            return self._served_data() is not self._snapshot.data
+        except (ArtefactError, ServiceUnavailable):
+            return False  # the next refresh says why
 
     def start(self, seconds: float) -> None:
         """Begins to refresh every so many seconds, and each second what a service was missing for."""
@@ -79,7 +103,7 @@ class Freshness:
         due = time.monotonic() + seconds
         while not self._closed.wait(min(RETRY_SECONDS, seconds)):
             try:
-                if time.monotonic() >= due or not self._snapshot.has_item_features:
+                if time.monotonic() >= due or not self._snapshot.has_item_features or self._has_moved():
                     self.refresh()
                     due = time.monotonic() + seconds
                 elif self._user_events.is_behind:

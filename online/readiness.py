@@ -2,6 +2,7 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
+from online.callers.types import Expected
 from online.roles import ServingBackends
 
 PING_SECONDS = 1.0  # that all services together have to respond
@@ -15,9 +16,9 @@ class Readiness:
         self._backends = backends.by_service()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ready")
 
-    def missing(self) -> dict[str, str]:
-        """The services that cannot be used, with the reason."""
-        pings = {service: self._pool.submit(backend.ping) for service, backend in self._backends.items()}
+    def missing(self, expected: Expected) -> dict[str, str]:
+        """The services that cannot be used, or do not hold what is expected, with the reason."""
+        pings = {service: self._pool.submit(backend.ping, expected) for service, backend in self._backends.items()}
         wait(pings.values(), timeout=PING_SECONDS)
         faults = {service: _fault(ping) for service, ping in pings.items()}
         return {service: fault for service, fault in faults.items() if fault}

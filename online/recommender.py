@@ -5,7 +5,6 @@
 A service that cannot be used is left out, and the recommendation says so in `degraded`.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -16,13 +15,11 @@ from data_exchange_center.arrays import FloatArray, Int64Array
 from data_exchange_center.assembler import UNKNOWN_USER, USER_COLUMNS, RankingInputs, ranking_inputs
 from data_exchange_center.limits import RANKER_IMPRESSIONS
 from online.breakers import Breakers
-from online.callers.types import Candidates, Impression, ScoredItem, ServiceUnavailable, UserRecall
+from online.callers.types import Candidates, Impression, ScoredItem, StoreFault, UserRecall
 from online.recommendation import Ranking, Recommendation, Step
-from online.roles import ELASTICSEARCH, FEAST, REDIS, TRITON, ServingBackends
+from online.roles import ELASTICSEARCH, FEAST, REDIS, TRITON, Features, ServingBackends
 from online.snapshot import Snapshot
 from online.user_events import sequence_after
-
-logger = logging.getLogger(__name__)
 
 COLD_START = "cold_start"
 COUNT_LIMIT = 256  # no dense feature reaches it: they are counts, stored in 8 bits
@@ -46,7 +43,7 @@ class Recommender:
             size: how many items at most.
         """
         # The user.
-        found = Step.take(REDIS, partial(self._user, userid))
+        found = Step.take(REDIS, partial(self._user, userid, snapshot))
         user = found.value
         if user is None or not (user.vector or user.terms):
             items = popular_items(snapshot, size, user.seen if user else ())
@@ -69,20 +66,22 @@ class Recommender:
         items = top_items(candidates, scored.value, size)
         return Recommendation(snapshot, items, (*steps, scored), user, features, candidates, scored.value)
 
-    def _user(self, userid: int) -> UserRecall | None:
+    def _user(self, userid: int, snapshot: Snapshot) -> UserRecall | None:
         with self._breakers.use(REDIS):
-            return self._backends.recall_store.user(userid)
+            user = self._backends.recall_store.user(userid, snapshot.data.load_digest)
+            snapshot.data.check_user(REDIS, userid, user is not None)
+            return user
 
     def _candidates(self, user: UserRecall, snapshot: Snapshot) -> Candidates:
         with self._breakers.use(ELASTICSEARCH):
-            return self._backends.recall_index.recall(user, len(snapshot.data.items))
+            return self._backends.recall_index.recall(user, len(snapshot.data.items), snapshot.data.load_digest)
 
     def _request_features(self, userid: int, snapshot: Snapshot) -> Callable[[], Int64Array]:
         """Sends the request for the user's features; the function returned waits for them and checks them."""
 
         def request() -> Callable[[], Int64Array]:
             receive = self._backends.feature_store.request_features("user", [userid])
-            return lambda: checked_features(userid, receive()[0][0], snapshot)
+            return lambda: checked_features(userid, receive(), snapshot)
 
         return self._breakers.send(FEAST, request)
 
@@ -90,16 +89,7 @@ class Recommender:
         inputs = inputs_of(user.recent, features, candidates, snapshot)
         with self._breakers.use(TRITON):
             scores, model = self._backends.ranking_model.score(inputs)
-        if model.feature_hash != snapshot.data.feature_hash:
-            # The service works, so that its breaker stays closed; but index 7 of this model is another user.
-            logger.warning(
-                "version %s of the model was trained on features with the hash %s, the artefacts have %s: "
-                "run `make load`.",
-                model.version,
-                model.feature_hash or "none",
-                snapshot.data.feature_hash,
-            )
-            raise ServiceUnavailable(TRITON, "its model was trained on other features")
+            snapshot.data.expected.check_model(model)
         return Ranking(scores.logits[0], scores.rank_scores[0], model)
 
 
@@ -113,17 +103,20 @@ def inputs_of(
     return ranking_inputs(features[None], items[None], recalled, sequence)
 
 
-def checked_features(userid: int, features: Int64Array, snapshot: Snapshot) -> Int64Array:
+def checked_features(userid: int, found: Features, snapshot: Snapshot) -> Int64Array:
     """[40] the user's features as they are, once it is sure that the model knows each value.
 
     Raises:
-        ServiceUnavailable: a value is outside its feature's vocabulary.
+        StoreFault: a value is outside its feature's vocabulary, or the feature store has lost the user.
     """
+    (features,), (is_known,) = found
+    snapshot.data.check_user(FEAST, userid, bool(is_known))
     sizes = snapshot.data.vocabulary_sizes
     for name, value in zip(USER_COLUMNS, features.tolist(), strict=True):
         if not 0 <= value < sizes.get(name, COUNT_LIMIT):
-            raise ServiceUnavailable(FEAST, f"{name} of user {userid} is {value}")
-    return features
+            raise StoreFault(FEAST, f"{name} of user {userid} is {value}")
+    values: Int64Array = features
+    return values
 
 
 def top_items(candidates: Candidates, ranking: Ranking | None, size: int) -> tuple[ScoredItem, ...]:

@@ -11,7 +11,7 @@ from typing import Protocol
 from data_exchange_center.arrays import BoolArray, Float32Array, FloatArray, Int64Array
 from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.features import Entity
-from online.callers.types import Candidates, Impression, LiveUser, RankingScores, ServedModel, UserRecall
+from online.callers.types import Candidates, Expected, Impression, LiveUser, RankingScores, ServedModel, UserRecall
 
 Features = tuple[Int64Array, BoolArray]  # [n, columns] values, zeros where absent; [n] whether the entity is known
 
@@ -19,20 +19,23 @@ Features = tuple[Int64Array, BoolArray]  # [n, columns] values, zeros where abse
 class Pingable(Protocol):
     """A backend that can tell whether it is ready."""
 
-    def ping(self) -> None:
-        """Raises ServiceUnavailable unless it can be used now."""
+    def ping(self, expected: Expected) -> None:
+        """Raises ServiceUnavailable unless it can be used now, and holds what is expected."""
 
 
 class RecallStore(Pingable, Protocol):
     """Holds what recall needs of each user, and keeps it up to date with events."""
 
-    def user(self, userid: int) -> UserRecall | None:
-        """The user's recall data; None for an unknown user."""
+    def loaded(self) -> str | None:
+        """The digest of the load that it holds; None where it holds none."""
+
+    def user(self, userid: int, load: str) -> UserRecall | None:
+        """The user's recall data of the load with this digest; None for an unknown user."""
 
     def recent(self, userids: Sequence[int]) -> list[tuple[Impression, ...]]:
         """The last TOWER_IMPRESSIONS of each user, oldest first."""
 
-    def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]]) -> dict[int, int]:
+    def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]], load: str) -> dict[int, int]:
         """Changes all of these users in one transaction, and returns how many events each of them gained."""
 
     def set_vector(self, userid: int, recent: Sequence[Impression], vector: FloatArray) -> bool:
@@ -48,8 +51,8 @@ class RecallStore(Pingable, Protocol):
 class RecallIndex(Pingable, Protocol):
     """Finds the candidates for a user among all items."""
 
-    def recall(self, user: UserRecall, items: int) -> Candidates:
-        """Candidates from a catalogue of so many items, best first."""
+    def recall(self, user: UserRecall, items: int, load: str) -> Candidates:
+        """Candidates from a catalogue of so many items, of the load with this digest, best first."""
 
 
 class FeatureStore(Pingable, Protocol):

@@ -1,11 +1,17 @@
 """What the server takes from the artefacts and keeps in memory: the items' metadata, popular items, known users."""
 
-from collections.abc import Mapping
+import bisect
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import pyarrow.compute as pc
 
 from data_exchange_center import catalogue
 from data_exchange_center.columns import Column
 from data_exchange_center.features import COLUMNS, feature_hash, vocabulary_sizes
+from data_exchange_center.serving_load import LOADED, load_digest
+from online.callers.types import Expected, lost_user
 
 READS = (catalogue.DATASET, catalogue.USERS, catalogue.ITEMS, catalogue.POPULAR_ITEMS)
 
@@ -29,17 +35,19 @@ class ServingData:
 
     Attributes:
         dataset: the data set's name.
+        load_digest: what the stores must have been filled from; see data_exchange_center/serving_load.py.
         feature_hash: what a model must have been trained on for its scores to be used.
         vocabulary_sizes: how many rows the embedding table of each sparse feature has, by the feature's name.
-        users: some ids that are known, for the page to choose from.
+        users: the ids of all users whom the stores know of the load, ascending.
         items: the metadata of every item, by its id.
         popular: (itemid, share of the most popular item's positives), the most popular first.
     """
 
     dataset: str
+    load_digest: str
     feature_hash: str
     vocabulary_sizes: Mapping[str, int]
-    users: tuple[int, ...]
+    users: Sequence[int]
     items: Mapping[int, ItemMetadata]
     popular: tuple[tuple[int, float], ...]
 
@@ -54,6 +62,7 @@ class ServingData:
         sizes = vocabulary_sizes(dataset.id_sizes)
         return cls(
             dataset=dataset.dataset,
+            load_digest=load_digest(),
             feature_hash=feature_hash(COLUMNS, sizes, dataset.id_digest),
             vocabulary_sizes=sizes,
             users=_known_users(),
@@ -64,13 +73,28 @@ class ServingData:
     @staticmethod
     def state() -> tuple[float, ...]:
         """A value that changes when one of the artefacts does."""
-        return tuple(artefact.file.stat().st_mtime for artefact in READS if artefact.file.exists())
+        return tuple(artefact.file.stat().st_mtime for artefact in (*READS, *LOADED) if artefact.file.exists())
+
+    def knows(self, userid: int) -> bool:
+        """Whether the user is among `users`."""
+        place = bisect.bisect_left(self.users, userid)
+        return place < len(self.users) and self.users[place] == userid
+
+    def check_user(self, service: str, userid: int, is_known: bool) -> None:
+        """Raises StoreFault where a service does not know a user who is among `users`: that is no new user."""
+        if not is_known and self.knows(userid):
+            raise lost_user(service, userid)
+
+    @property
+    def expected(self) -> Expected:
+        """What the services must hold."""
+        return Expected(self.load_digest, self.feature_hash, len(self.items), next(iter(self.users), None))
 
 
-def _known_users() -> tuple[int, ...]:
-    columns = catalogue.USERS.load([Column.USERID, Column.USER_INDEX])
-    userids, indices = (column.to_pylist() for column in columns.columns)
-    return tuple(userid for userid, index in zip(userids, indices, strict=True) if index)
+def _known_users() -> "array[int]":
+    users = catalogue.USERS.load([Column.USERID, Column.USER_INDEX])
+    known = users.filter(pc.greater(users[Column.USER_INDEX], 0))[Column.USERID].combine_chunks()
+    return array("q", known.to_pylist())  # eight bytes a user, however many there are
 
 
 def _item_metadata() -> dict[int, ItemMetadata]:

@@ -1,15 +1,19 @@
 """What one request goes by from its beginning to its end, whatever is refreshed meanwhile."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from data_exchange_center.arrays import Int64Array
-from data_exchange_center.assembler import UNKNOWN_ITEM
-from online.roles import FeatureStore
-from online.serving_data import ServingData
+from data_exchange_center.assembler import ITEM_COLUMNS, UNKNOWN_ITEM
+from data_exchange_center.columns import Column
+from online.callers.types import StoreFault
+from online.roles import FEAST, FeatureStore
+from online.serving_data import ItemMetadata, ServingData
+
+INDEX = ITEM_COLUMNS.index(Column.ITEM_INDEX)
 
 
 @dataclass(frozen=True)
@@ -26,22 +30,29 @@ class ItemFeatures:
 
     @classmethod
     def read(
-        cls, store: FeatureStore, itemids: Iterable[int], at_a_time: int = 500, pause: float = 0.0
+        cls, store: FeatureStore, items: Mapping[int, ItemMetadata], at_a_time: int = 500, pause: float = 0.0
     ) -> "ItemFeatures":
         """Reads the features of these items.
 
         Args:
             store: the feature store.
-            itemids: of all items, in any order.
+            items: all items by their ids.
             at_a_time: how many items one request asks for.
             pause: seconds between two requests, in which the requests of users get their turn.
 
         Raises:
             ServiceUnavailable: the store does not respond.
+            StoreFault: it has lost an item, or holds those of another load.
         """
-        ids, parts = sorted(itemids), []
+        ids, parts = sorted(items), []
         for start in range(0, len(ids), at_a_time):
-            parts.append(store.all_features("item", ids[start : start + at_a_time])[0])
+            block = ids[start : start + at_a_time]
+            values, known = store.all_features("item", block)
+            right = known & (values[:, INDEX] == [items[itemid].index for itemid in block])
+            if not right.all():
+                itemid = block[int(right.argmin())]
+                raise StoreFault(FEAST, f"it has lost item {itemid}, or holds that of another load: run `make load`")
+            parts.append(values)
             time.sleep(pause)
         return cls(
             np.append(np.array(ids, np.int64), NO_ITEM_FEATURES.ids),

@@ -92,6 +92,16 @@ def add_events(user: LiveUser, events: Sequence[Impression], items: Items) -> Li
     return LiveUser(terms, tuple(sorted(seen)), tuple(recent), tuple(log))
 
 
+def _after(user: LiveUser, userid: int, events: Sequence[Impression], data: ServingData) -> LiveUser:
+    """`add_events`, unless the recall store has lost what the artefacts know: these events are not all of the user.
+
+    Raises:
+        StoreFault: it has.
+    """
+    data.check_user(REDIS, userid, bool(user.seen or user.recent))
+    return add_events(user, events, data.items)
+
+
 # --- where the users are ---------------------------------------------------------------------------------------------
 
 
@@ -126,10 +136,11 @@ class UserEvents:
         Raises:
             ServiceUnavailable: the recall store does not respond. It has taken all of the events or none. They may be
                 sent again: an event counts once.
+            StoreFault: it is of another load, or has lost one of the users. It has taken none.
         """
-        changes = {user: partial(add_events, events=some, items=data.items) for user, some in events.items()}
+        changes = {user: partial(_after, userid=user, events=some, data=data) for user, some in events.items()}
         with self._breakers.use(REDIS):
-            accepted = self._backends.recall_store.update(changes)
+            accepted = self._backends.recall_store.update(changes, data.load_digest)
         behind = self._follow_all((userid for userid, count in accepted.items() if count), data)
         self._is_behind |= bool(behind)
         return Recorded(sum(accepted.values()), tuple(sorted(behind)))
@@ -200,8 +211,7 @@ class UserEvents:
         sequence = sequence_after(recent, data.items, TOWER_IMPRESSIONS)
         with self._breakers.use(TRITON):
             vectors, tower = self._backends.user_tower.user_vectors(*sequence)
-        if tower.feature_hash != data.feature_hash:
-            raise ServiceUnavailable(TRITON, "its user tower was trained on other items: run `make load`")
+            data.expected.check_model(tower)
         with self._breakers.use(REDIS):
             return self._backends.recall_store.set_vector(userid, recent, vectors[0])
 

@@ -2,9 +2,10 @@
 
 import os
 import subprocess
+from collections.abc import Mapping
 
 from data_exchange_center.settings import ROOT, Settings
-from services.credentials import elasticsearch_password
+from services.credentials import passwords
 from services.processes import ServiceError
 
 COMPOSE = ["docker", "compose", "-f", str(ROOT / "services/compose.yaml")]
@@ -25,14 +26,14 @@ def in_docker(settings: Settings) -> bool:
 
 
 def start(settings: Settings) -> None:
-    """Starts the containers that are not running; the password is made up if there is none yet.
+    """Starts the containers that are not running.
 
     Raises:
         ServiceError: docker is missing or refuses.
     """
     for folder in ("online/triton", "online/feast/data"):  # Docker would make the missing ones, owned by root
         (settings.artefacts / folder).mkdir(parents=True, exist_ok=True)
-    _compose(settings, elasticsearch_password(settings), "up", "--detach")
+    _compose(settings, passwords(settings), "up", "--detach")
 
 
 def stop(settings: Settings) -> None:
@@ -41,15 +42,15 @@ def stop(settings: Settings) -> None:
     Raises:
         ServiceError: docker is missing or refuses.
     """
-    _compose(settings, settings.es_password.get_secret_value() or UNUSED_PASSWORD, "down")
+    _compose(settings, {name: own or UNUSED_PASSWORD for name, own in passwords(settings).items()}, "down")
 
 
-def _compose(settings: Settings, password: str, *arguments: str) -> None:
+def _compose(settings: Settings, secrets: Mapping[str, str], *arguments: str) -> None:
     """Runs `docker compose` with the settings as the variables of compose.yaml."""
     variables = {
         "ARTEFACTS_DIR": str(settings.artefacts),
         "HOST_UID": str(os.getuid()),
-        "ES_PASSWORD": password,
+        **{name.upper(): password for name, password in secrets.items()},
         **{name.upper(): str(getattr(settings, name)) for name in Settings.model_fields if name.endswith("_port")},
     }
     try:

@@ -1,19 +1,29 @@
-"""The password that is made up on first start and kept in `.env`."""
+"""The passwords that are made up on first start and kept in `.env`."""
 
 import re
 import secrets
 
+from pydantic import SecretStr
+
 from data_exchange_center.settings import ENV_FILE, Settings
 
+PASSWORDS = ("es_password", "redis_password")
 
-def elasticsearch_password(settings: Settings) -> str:
-    """The password of the settings; where there is none, one is made up and kept, readable by its owner alone."""
-    password = settings.es_password.get_secret_value()
-    if not password:
-        password = secrets.token_urlsafe(24)
+
+def passwords(settings: Settings) -> dict[str, str]:
+    """The passwords of the settings by the names of the settings, empty where there is none."""
+    return {name: getattr(settings, name).get_secret_value() for name in PASSWORDS}
+
+
+def with_passwords(settings: Settings) -> Settings:
+    """The settings with all passwords; those that are missing are made up and kept, readable by their owner alone."""
+    made = {name: secrets.token_urlsafe(24) for name, password in passwords(settings).items() if not password}
+    if made:
+        names = "|".join(name.upper() for name in made)
         old = ENV_FILE.read_text("utf-8") if ENV_FILE.exists() else ""
-        kept = [line for line in old.splitlines() if not re.match(r"\s*ES_PASSWORD\s*=", line)]
+        kept = [line for line in old.splitlines() if not re.match(rf"\s*({names})\s*=", line)]
         ENV_FILE.touch(mode=0o600)
         ENV_FILE.chmod(0o600)
-        ENV_FILE.write_text("\n".join([*kept, f"ES_PASSWORD={password}"]) + "\n", "utf-8")
-    return password
+        lines = [*kept, *(f"{name.upper()}={password}" for name, password in made.items())]
+        ENV_FILE.write_text("\n".join(lines) + "\n", "utf-8")
+    return settings.model_copy(update={name: SecretStr(password) for name, password in made.items()})

@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 from data_exchange_center.settings import Settings
-from services.credentials import elasticsearch_password
 from services.elasticsearch_distribution import elasticsearch_home, java_home
 from services.folders import reachable_folder, stand_in
 from services.processes import Port, Recorder, ServiceError
@@ -51,7 +50,7 @@ def start(settings: Settings, recorder: Recorder) -> None:
         "ES_TMPDIR": str(state / "tmp"),
         "LIBFFI_TMPDIR": str(state / "tmp"),
     }
-    _store_password(home, config, env, elasticsearch_password(settings))
+    _store_password(home, config, env, settings.es_password.get_secret_value())
     if as_user is not None:
         for path in (state, *state.rglob("*")):
             os.chown(path, as_user, as_user)

@@ -9,6 +9,7 @@ import tenacity
 
 from data_exchange_center.settings import ROOT, Settings
 from services import compose, elasticsearch_server, feast_server, redis_server, triton_server
+from services.credentials import with_passwords
 from services.processes import Port, Recorder, ServiceError, check_port_free
 from services.readiness import responds
 
@@ -49,12 +50,11 @@ def start(settings: Settings) -> None:
     Raises:
         ServiceError: one cannot be started or is not ready in time; the end of its log is in the message.
     """
-    recorder = recorder_of(settings)
+    recorder, settings = recorder_of(settings), with_passwords(settings)
     if compose.in_docker(settings):
         compose.start(settings)
     else:
         _start_processes(settings, recorder)
-    settings = Settings()  # the password may be new
     _wait({server.name: partial(server.is_ready, settings) for server in SERVERS}, recorder, _print_ready)
 
 

@@ -40,6 +40,7 @@ def settings_of_its_own() -> Iterator[dict[str, str]]:
         "RUN_DIR": str(folder / "run"),
         "ARTEFACTS_DIR": str(folder / "artefacts"),
         "ES_PASSWORD": secrets.token_urlsafe(12),
+        "REDIS_PASSWORD": secrets.token_urlsafe(12),
     }
     try:
         yield env

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import redis
 import requests
 from onnx import numpy_helper
 
@@ -26,6 +25,7 @@ from data_exchange_center.triton_models import MODELS
 from offline_to_online.__main__ import LOADERS
 from offline_to_online.recall.user_recall import users_to_load
 from online.callers.es_caller import elasticsearch_client
+from online.callers.redis_caller import redis_client
 from services.processes import Recorder
 from tests.conftest import CHECK, ROOT, Stack, run_module, succeed
 
@@ -214,7 +214,7 @@ def test_one_altered_sequence_or_vector_in_redis_fails_the_check(
     key: str, change: Callable[[list], list], what: str, served: Stack
 ) -> None:
     user = some_users(5)[2]
-    with redis.Redis(port=int(served.env["REDIS_PORT"])) as client:
+    with redis_client(Settings(), 5) as client:
         original = client.get(key.format(user))
         client.set(key.format(user), json.dumps(change(json.loads(original))))  # type: ignore[arg-type]
         try:
@@ -288,10 +288,10 @@ def test_loaders_leave_one_alias_and_few_versions(served: Stack) -> None:
 
 
 def test_users_of_an_earlier_load_are_removed(served: Stack) -> None:
-    client = redis.Redis(port=int(served.env["REDIS_PORT"]))
-    client.set("user_vector:31337", "[1]")
+    client = redis_client(Settings(), 5)
+    client.set(REDIS_VECTOR.format(31337), "[1]")
     succeed(LOADERS[0], **served.env)
-    assert not client.exists("user_vector:31337")
+    assert not client.exists(REDIS_VECTOR.format(31337))
     client.close()
 
 

@@ -66,7 +66,7 @@ def test_an_event_changes_the_next_list_and_the_check_holds(stack: Stack) -> Non
     userid = users()[17]
     before = stack.recommend(userid, explain=1)
     items = [item["itemid"] for item in before["items"][:3]]
-    events = [{"userid": userid, "itemid": item, "rating": 5, "ts": 2_000_000_000} for item in items]
+    events = [{"userid": userid, "itemid": item, "rating": 5, "ts": int(time.time())} for item in items]
     assert requests.post(f"{stack.url}/events", json=events, timeout=5).json() == {"accepted": 3, "duplicates": 0}
     acknowledged = time.perf_counter()
     after = stack.recommend(userid, explain=1)
@@ -92,7 +92,7 @@ def test_an_event_changes_the_next_list_and_the_check_holds(stack: Stack) -> Non
 def test_a_load_says_again_what_the_artefacts_say(stack: Stack) -> None:
     userid = users()[18]
     before = stack.recommend(userid)
-    event = {"userid": userid, "itemid": before["items"][0]["itemid"], "rating": 1, "ts": 2_000_000_000}
+    event = {"userid": userid, "itemid": before["items"][0]["itemid"], "rating": 1, "ts": int(time.time())}
     requests.post(f"{stack.url}/events", json=event, timeout=5).raise_for_status()
     for loader in (LOADERS[0], LOADERS[3]):
         succeed(loader, **stack.env)
@@ -107,6 +107,8 @@ def test_a_load_says_again_what_the_artefacts_say(stack: Stack) -> None:
         ({"userid": 1, "itemid": 2**50, "rating": 4, "ts": 1}, "itemid", 404),
         ({"userid": 1, "itemid": 1, "rating": 6, "ts": 1}, "rating", 400),
         ({"userid": 1, "itemid": 1, "rating": 4, "ts": -1}, "ts", 400),
+        ({"userid": 1, "itemid": 1, "rating": 4, "ts": 1000 * int(time.time())}, "ts", 400),
+        ({"userid": 1, "itemid": 1, "rating": 4, "ts": int(time.time()) + 100_000}, "ts", 400),
         ([], "body", 400),
         ([{"userid": 1, "itemid": 1, "rating": 4, "ts": 1, "x": 1}], "0.x", 400),
     ],

@@ -13,6 +13,7 @@ from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.columns import Column
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from data_exchange_center.features import JOIN_KEYS, Entity, entity_columns
+from data_exchange_center.serving_load import load_digest
 from data_exchange_center.tables import to_matrix
 from data_exchange_center.user_state import genre_flags
 from offline.rank.ranker import CandidateKnowledge, Ranker, ranker_from
@@ -22,7 +23,7 @@ from offline.recall.interactions import Parts
 from offline.recall.s3_sequence_recall import vectors_after
 from offline.recall.sequence_tower import SequenceTower, tower_from
 from offline_to_online.recall.user_recall import latest_impressions, users_to_load
-from online.callers.types import Candidates, Impression, LiveUser, RankingScores, ServedModel, UserRecall
+from online.callers.types import Candidates, Expected, Impression, LiveUser, RankingScores, ServedModel, UserRecall
 from online.roles import Features, ServingBackends
 
 
@@ -34,7 +35,11 @@ class ArtefactRecallStore:
         self._recent = latest_impressions()
         self.users = users_to_load(self._recent, vectors)
 
-    def user(self, userid: int) -> UserRecall | None:
+    def loaded(self) -> str | None:
+        """The artefacts are what is loaded."""
+        return load_digest()
+
+    def user(self, userid: int, load: str | None = None) -> UserRecall | None:
         """The user's recall data; None for an unknown user."""
         return self.users.get(userid)
 
@@ -42,7 +47,7 @@ class ArtefactRecallStore:
         """The last impressions of each user, oldest first."""
         return [self._recent.get(userid, ()) for userid in userids]
 
-    def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]]) -> dict[int, int]:
+    def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]], load: str) -> dict[int, int]:
         """Not implemented: artefacts are not changed by events."""
         raise NotImplementedError
 
@@ -57,7 +62,7 @@ class ArtefactRecallStore:
         """No user, since there are no events."""
         return []
 
-    def ping(self) -> None:
+    def ping(self, expected: Expected) -> None:
         """Returns, since the artefacts are always there."""
 
 
@@ -85,7 +90,7 @@ class ArtefactRecallIndex:
         products = (self.vectors @ np.array(user.vector, np.float32)).astype(np.float64)
         return products + TERM_BONUS * term_matches(self._liked(user), self._flags)[0]
 
-    def recall(self, user: UserRecall, items: int) -> Candidates:
+    def recall(self, user: UserRecall, items: int, load: str = "") -> Candidates:
         """At most RECALL_SIZE candidates, best first; see ElasticsearchCaller."""
         vector = np.array(user.vector, np.float32) if user.vector else np.zeros(self.vectors.shape[1], np.float32)
         batch = recall_on_arrays(
@@ -102,7 +107,7 @@ class ArtefactRecallIndex:
         )
         return Candidates(self.ids[places], scores, by_term, by_vector)
 
-    def ping(self) -> None:
+    def ping(self, expected: Expected) -> None:
         """Returns, since the artefacts are always there."""
 
     @staticmethod
@@ -141,7 +146,7 @@ class ArtefactFeatureStore:
         """Not implemented: artefacts are not changed by events."""
         raise NotImplementedError
 
-    def ping(self) -> None:
+    def ping(self, expected: Expected) -> None:
         """Returns, since the artefacts are always there."""
 
 
@@ -152,7 +157,7 @@ class ArtefactRankingModel:
         """Scores with this one."""
         document = catalogue.RANKER_META.load()
         self.ranker = ranker.eval()
-        self._served = ServedModel("artefacts", document.columns, document.feature_hash, state_digest="")
+        self._served = ServedModel("artefacts", document.columns, document.feature_hash, "", load_digest())
 
     @torch.no_grad()
     def score(self, inputs: RankingInputs) -> tuple[RankingScores, ServedModel]:
@@ -160,7 +165,7 @@ class ArtefactRankingModel:
         logits, rank_scores = self.ranker(*map(torch.from_numpy, inputs))
         return RankingScores(logits.numpy(), rank_scores.numpy()), self._served
 
-    def ping(self) -> None:
+    def ping(self, expected: Expected) -> None:
         """Returns, since the artefacts are always there."""
 
 
@@ -170,7 +175,7 @@ class ArtefactUserTower:
     def __init__(self, tower: SequenceTower) -> None:
         """Makes vectors with this one."""
         self.tower = tower.eval()
-        self._served = ServedModel("artefacts", (), catalogue.RANKER_META.load().feature_hash, state_digest="")
+        self._served = ServedModel("artefacts", (), catalogue.RANKER_META.load().feature_hash, "", load_digest())
 
     @torch.no_grad()
     def user_vectors(self, items: Int64Array, liked: Int64Array) -> tuple[Float32Array, ServedModel]:

@@ -61,7 +61,7 @@ class FewEventsStore:
             counts[user] = window[0].astype(np.int64)
         return cls(users, counts, backends.feature_store)
 
-    def user(self, userid: int) -> UserRecall | None:
+    def user(self, userid: int, load: str | None = None) -> UserRecall | None:
         """The user's recall data; None for a user without impressions."""
         return self.users.get(userid)
 

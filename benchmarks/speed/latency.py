@@ -62,7 +62,7 @@ class Calls:
         features = self.feast.request_features("user", [userid])
         moments.append(time.perf_counter())
         if user:
-            self.es.recall(user, EXACT_SEARCH_UP_TO)
+            self.es.search(user, EXACT_SEARCH_UP_TO)
         moments.append(time.perf_counter())
         features()
         moments.append(time.perf_counter())
@@ -83,7 +83,7 @@ def floor(settings: Settings, users: Sequence[int]) -> dict[str, Any]:
     known = {user: recall for user, recall in zip(users, calls.redis.users(users), strict=True) if recall}
     alone: dict[str, Callable[[int], Any]] = {
         "redis": calls.redis.user,
-        "elasticsearch": lambda user: calls.es.recall(known[user], EXACT_SEARCH_UP_TO),
+        "elasticsearch": lambda user: calls.es.search(known[user], EXACT_SEARCH_UP_TO),
         "feast": lambda user: calls.feast.features("user", [user]),
         "triton": lambda _: calls.triton.score(calls.inputs),
     }

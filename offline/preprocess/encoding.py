@@ -25,25 +25,30 @@ def vocabulary_index(ids: Int64Array, vocabulary: Int64Array) -> Int32Array:
 
 
 def encode_categories(values: pd.Series, indices: Mapping[Any, int], what: str) -> UInt8Array:
-    """[n] index of each category; unknown ones become 0 and are counted in a warning."""
+    """[n] index of each category; missing ones become 0, and so do unknown ones, which are counted in a warning."""
     encoded = values.map(indices)
-    unknown = values[encoded.isna()]
+    unknown = values[encoded.isna() & values.notna()]
     if len(unknown):
         examples = ", ".join(sorted(set(unknown.astype(str)))[:3])
         logger.warning("%d unknown values of %s (%s) are taken as index 0.", len(unknown), what, examples)
     return np.asarray(encoded.fillna(UNKNOWN), np.uint8)
 
 
-def add_missing(table: pd.DataFrame, key: str, ids: Int64Array, file: str) -> pd.DataFrame:
-    """The table with an empty row for each id that occurs in the ratings alone, sorted by id."""
+def add_missing(table: pd.DataFrame, key: str, ids: Int64Array, file: str | None) -> pd.DataFrame:
+    """The table with an empty row for each id that occurs in the ratings alone, sorted by id.
+
+    Args:
+        ids: those of the ratings.
+        file: what the table was read from, for a warning; None where there is no such file.
+    """
     missing = np.setdiff1d(ids, table[key].to_numpy())
-    if len(missing):
-        logger.warning("%d ids of ratings.dat are not in %s: their features are unknown.", len(missing), file)
-    return pd.concat([table, pd.DataFrame({key: missing})]).sort_values(key, ignore_index=True)
+    if len(missing) and file:
+        logger.warning("%d ids of the ratings are not in %s: their features are unknown.", len(missing), file)
+    return table.set_index(key).reindex(np.union1d(table[key].to_numpy(), ids)).rename_axis(key).reset_index()
 
 
 def user_table(users: pd.DataFrame, vocabulary: Int64Array) -> pa.Table:
-    """Catalogue entry USERS from the columns of users.dat."""
+    """Catalogue entry USERS from the users' columns; categories as text in MovieLens-1M's codes."""
     as_text = {
         name: {str(k): v for k, v in table.items()}
         for name, table in (
@@ -62,7 +67,7 @@ def user_table(users: pd.DataFrame, vocabulary: Int64Array) -> pa.Table:
 
 
 def item_table(movies: pd.DataFrame, vocabulary: Int64Array) -> pa.Table:
-    """Catalogue entry ITEMS from the columns of movies.dat; unknown genres are left out and counted."""
+    """Catalogue entry ITEMS from the movies' columns; unknown genres are left out and counted."""
     genres = movies[Column.GENRES].explode()
     known = genres.isin(GENRE_INDEX)
     encode_categories(genres[genres.notna()], GENRE_INDEX, "genre")  # for its warning

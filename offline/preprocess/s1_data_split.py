@@ -5,11 +5,16 @@
 Why: a recommender is asked about the future, so it is measured on each user's latest rows, never on a random draw.
 Each user's last 10 rows are the online evaluation; of the rest the first 80 % are the training rows (their last 10 %
 are `valid`, on which every choice is made) and the last 20 % are `test`, read once, at the end.
+
+Of a user's repeated ratings of one item the last counts. The earlier ones are dropped before the split: otherwise an
+item that the filter holds as seen could be one that the lists are to find.
 """
 
 import hashlib
+import logging
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from data_exchange_center import catalogue
@@ -23,6 +28,8 @@ from data_exchange_center.stage import run_stage
 from data_exchange_center.user_state import user_starts
 from offline.preprocess import movielens
 from offline.preprocess.encoding import add_missing, item_table, user_table, vocabulary_index
+
+logger = logging.getLogger(__name__)
 
 READS: Artefacts = ()
 WRITES = (
@@ -39,6 +46,22 @@ ONLINE_ROWS = 10  # last rows of each user, kept for the online evaluation
 def time_order(users: Int64Array, timestamps: Int64Array) -> Int64Array:
     """[n] row numbers by (user, timestamp, file order)."""
     return np.lexsort((timestamps, users))  # stable: rows that tie keep the file's order
+
+
+def rated_again(users: Int64Array, items: Int64Array) -> BoolArray:
+    """[n] whether the user rates the item again in a later row.
+
+    Args:
+        users, items: [n] of each row, in `time_order`: of two rows at the same time the later one in the file counts.
+    """
+    again = np.asarray(pd.DataFrame({Column.USERID: users, Column.ITEMID: items}).duplicated(keep="last"))
+    if again.any():
+        logger.warning(
+            "%d of %d ratings are of an item that the user rated again: the last one counts, earlier ones are dropped.",
+            again.sum(),
+            len(again),
+        )
+    return again
 
 
 def split_rows(users: Int64Array) -> tuple[BoolArray, UInt8Array]:
@@ -83,8 +106,8 @@ def impression_table(raw: pa.Table, order: Int64Array, user_ids: Int64Array, ite
     )
 
 
-def row_counts(labels: UInt8Array, online: BoolArray, split: UInt8Array) -> RowCounts:
-    """How many rows there are of each kind."""
+def row_counts(labels: UInt8Array, online: BoolArray, split: UInt8Array, repeated: int) -> RowCounts:
+    """How many rows there are of each kind, and how many were dropped before as repeated."""
     training = ~online & (split != Split.TEST)
     positives = int(labels.sum())
     return RowCounts(
@@ -95,30 +118,30 @@ def row_counts(labels: UInt8Array, online: BoolArray, split: UInt8Array) -> RowC
         train=int(training.sum()),
         train_of_which_valid=int((training & (split == Split.VALID)).sum()),
         test=int((~online & (split == Split.TEST)).sum()),
+        repeated=repeated,
     )
 
 
 def main() -> None:
     """Reads, splits, writes."""
     settings = Settings()
-    folder = movielens.check_present(settings)
-    raw = movielens.read_ratings(folder / movielens.RATINGS_FILE)
-    order = time_order(raw[Column.USERID].to_numpy(), raw[Column.TIMESTAMP].to_numpy())
-    userid, itemid = raw[Column.USERID].to_numpy()[order], raw[Column.ITEMID].to_numpy()[order]
+    data = movielens.raw_data(settings)
+    raw = data.ratings()
+    users_of_rows, items_of_rows = raw[Column.USERID].to_numpy(), raw[Column.ITEMID].to_numpy()
+    order = time_order(users_of_rows, raw[Column.TIMESTAMP].to_numpy())
+    again = rated_again(users_of_rows[order], items_of_rows[order])
+    order = order[~again]
+    userid, itemid = users_of_rows[order], items_of_rows[order]
     online, split = split_rows(userid)
 
     # The vocabularies hold what the served model can learn: the ids of the offline rows. The models that are measured
     # on `test` see fewer; an id that no row to fit holds counts as unknown there (zeros).
     user_ids, item_ids = np.unique(userid[~online]), np.unique(itemid[~online])
     impressions = impression_table(raw, order, user_ids, item_ids)
-    users = add_missing(
-        movielens.read_users(folder / movielens.USERS_FILE), Column.USERID, np.unique(userid), movielens.USERS_FILE
-    )
-    movies = add_missing(
-        movielens.read_movies(folder / movielens.MOVIES_FILE), Column.ITEMID, np.unique(itemid), movielens.MOVIES_FILE
-    )
+    users = add_missing(data.users(), Column.USERID, np.unique(userid), data.users_file)
+    movies = add_missing(data.movies(), Column.ITEMID, np.unique(itemid), data.layout.movies)
     offline = impressions.filter(pa.array(~online)).append_column(Column.SPLIT, pa.array(split[~online]))
-    rows = row_counts(impressions[Column.LABEL].to_numpy(), online, split)
+    rows = row_counts(impressions[Column.LABEL].to_numpy(), online, split, repeated=int(again.sum()))
     with writing(WRITES) as out:
         out.save(catalogue.USERS, user_table(users, user_ids))
         out.save(catalogue.ITEMS, item_table(movies, item_ids))
@@ -136,7 +159,7 @@ def main() -> None:
                 id_digest=hashlib.sha256(user_ids.tobytes() + b"|" + item_ids.tobytes()).hexdigest()[:16],
             ),
         )
-    print(f"read {folder}: " + ", ".join(f"{name} {count:,}" for name, count in rows.model_dump().items()))
+    print(f"read {data.folder}: " + ", ".join(f"{name} {count:,}" for name, count in rows.model_dump().items()))
 
 
 if __name__ == "__main__":

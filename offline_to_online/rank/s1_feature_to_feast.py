@@ -3,14 +3,17 @@
     python -m offline_to_online.rank.s1_feature_to_feast
 
 Each view's features go to parquet (Feast's offline store); `feast apply` registers the repository in
-data_exchange_center/online/feast, and `feast materialize-incremental` fills the online store (database 1 of the same
-Redis). Both through Feast's Python interface, in one process: as commands they spend 20 seconds importing.
+data_exchange_center/online/feast, and `feast materialize` fills the online store (database 1 of the same Redis). Both
+through Feast's Python interface, in one process: as commands they spend 20 seconds importing.
+
+Of two rows of an entity Feast keeps the later one. A row that was loaded or pushed while the clock ran ahead would stay
+for as long, so where Feast does not hold what was loaded, its rows are deleted and loaded again: the last load wins.
 """
 
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,10 +34,14 @@ from online.callers.feast_caller import FeastCaller
 from online.callers.redis_caller import RedisCaller
 from online.callers.types import ServiceUnavailable
 
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
 ENTITIES: tuple[Entity, ...] = ("user", "item")
 READS = (catalogue.DATASET, *expected_features.READS)
 WRITES: Artefacts = ()
 
+MARGIN = timedelta(seconds=1)
 REGISTRY_SECONDS = 30  # in which the running server must have read the new registry
 REGISTRY_POLL = 0.5  # seconds between two requests
 
@@ -48,8 +55,8 @@ def write_source(file: Path, features: pa.Table, now: datetime) -> None:
     os.replace(beside, file)
 
 
-def apply_and_materialise(end: datetime) -> None:
-    """`feast apply`, then `feast materialize-incremental` up to `end`.
+def apply() -> "FeatureStore":
+    """`feast apply`, and the repository's store.
 
     A view that only an earlier version of this project declared is removed from the registry and the online store.
     Otherwise Feast would go on filling it, and a push to a source that it shares with a present view would fail.
@@ -67,7 +74,30 @@ def apply_and_materialise(end: datetime) -> None:
     ]
     obsolete = [view for view in store.list_feature_views() if view.name not in definitions.views]
     store.apply(objects, objects_to_delete=obsolete, partial=False)
-    store.materialize_incremental(end_date=end)
+    return store
+
+
+def materialise(store: "FeatureStore", moment: datetime) -> None:
+    """`feast materialize` of the rows that hold from this moment.
+
+    Not materialize-incremental: that begins where the last one ended, and the clock may have been set back since.
+    """
+    store.materialize(moment - MARGIN, moment + MARGIN)
+
+
+def delete_rows(store: "FeatureStore") -> None:
+    """Deletes the rows of all views from the online store."""
+    from feast.infra.online_stores.redis import RedisOnlineStore
+
+    for view in store.list_feature_views():
+        RedisOnlineStore().delete_table(store.config, view)
+
+
+def check_all(caller: FeastCaller, redis: RedisCaller) -> None:
+    """`check` of both entities, with the events that have come in and been pushed meanwhile."""
+    events = redis.events()
+    for entity in ENTITIES:
+        check(caller, entity, expected_features.expected_features(entity, events))
 
 
 def check(caller: FeastCaller, entity: Entity, features: pa.Table) -> None:
@@ -115,12 +145,18 @@ def main() -> None:
     for view in FEAST_VIEWS:
         columns = [JOIN_KEYS[view.entity], *view.columns]
         write_source(data / f"{view.name}.parquet", tables[view.entity].select(columns), now)
-    apply_and_materialise(now + timedelta(seconds=1))
-    caller = FeastCaller(settings, LOADER_TIMEOUT)
+    store, caller = apply(), FeastCaller(settings, LOADER_TIMEOUT)
+    materialise(store, now)
     wait_for_registry(caller)
-    events = redis.events()  # some may have come in meanwhile, and been pushed
-    for entity in ENTITIES:
-        check(caller, entity, expected_features.expected_features(entity, events))
+    try:
+        check_all(caller, redis)
+    except LoadError as error:
+        print(
+            f"{error}\nFeast's rows are deleted and loaded again: the clock may have been set back since the last load."
+        )
+        delete_rows(store)
+        materialise(store, now)
+        check_all(caller, redis)
     name = catalogue.DATASET.load().dataset
     counts = ", ".join(f"{len(table):,} {entity}s" for entity, table in tables.items())
     print(f"data set {name}: {counts} in Feast, every one read back over HTTP and equal")

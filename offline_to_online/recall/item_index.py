@@ -143,7 +143,7 @@ def check_nearest(
     ids = np.array([int(document["itemid"]) for document in content])
     overlaps = []
     for user in users:
-        hits = caller.recall(UserRecall((), user.vector, user.seen), len(content), name)
+        hits = caller.search(UserRecall((), user.vector, user.seen), len(content), name)
         products = vectors @ np.array(user.vector, np.float32)
         rows = np.searchsorted(ids, hits.itemids)
         if not np.allclose(hits.scores, products[rows], rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE):

@@ -2,7 +2,7 @@
 
     python -m offline_to_online.recall.s1_user_to_redis
 
-Each user has four keys whose values are JSON, so that a person can read `redis-cli get user_term:1`. Users of an
+Each user has four keys whose values are JSON, so that a person can read `redis-cli get recsys:user_term:1`. Users of an
 earlier load that are not in this data set are removed, since they would be recommended items of another catalogue. The
 events that came in since the last load are removed too: Redis then holds what the artefacts hold, and nothing else.
 """
@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from data_exchange_center import catalogue
 from data_exchange_center.artefact import Artefacts
+from data_exchange_center.serving_load import load_digest
 from data_exchange_center.serving_names import (
-    REDIS_DATABASE,
     REDIS_EVENTS,
     REDIS_FILTER,
+    REDIS_LOAD,
     REDIS_PREFIXES,
     REDIS_RECENT,
     REDIS_TERM,
@@ -28,7 +29,8 @@ from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from offline_to_online.loader import LOADER_TIMEOUT, LoadError
 from offline_to_online.recall.user_recall import USER_RECALL_READS, Recent, latest_impressions, users_to_load
-from online.callers.redis_caller import RedisCaller, impressions_json
+from online.callers.redis_caller import RedisCaller, redis_client
+from online.callers.redis_values import impressions_json
 from online.callers.types import ServiceUnavailable, UserRecall
 
 READS = (catalogue.DATASET, *USER_RECALL_READS)
@@ -58,9 +60,14 @@ def write(client: redis.Redis, users: dict[int, UserRecall], recent: Recent) -> 
     client.delete(REDIS_UNPUSHED)
     for prefix in REDIS_PREFIXES:
         keys = client.scan_iter(match=f"{prefix}*", count=10_000)
-        stale = [key for key in keys if int(key.decode().removeprefix(prefix)) not in users]
+        stale = [key for key in keys if not _is_of(key.decode().removeprefix(prefix), users)]
         for start in range(0, len(stale), USERS_AT_A_TIME):
             client.delete(*stale[start : start + USERS_AT_A_TIME])
+
+
+def _is_of(written: str, users: dict[int, UserRecall]) -> bool:
+    """Whether what follows a key's prefix is the id of one of these users, as this loader writes it."""
+    return written.isdecimal() and int(written) in users and written == str(int(written))
 
 
 def check(caller: RedisCaller, users: dict[int, UserRecall], recent: Recent) -> None:
@@ -83,12 +90,18 @@ def main() -> None:
     settings = Settings()
     recent = latest_impressions()
     users = users_to_load(recent)
-    client = redis.Redis(settings.redis_host, settings.redis_port, REDIS_DATABASE, socket_timeout=LOADER_TIMEOUT)
+    client = redis_client(settings, LOADER_TIMEOUT)
+    caller, digest = RedisCaller(settings, LOADER_TIMEOUT), load_digest()
     try:
+        if caller.loaded() != digest:
+            client.delete(REDIS_LOAD)  # until all users are there, the server does without them
         write(client, users, recent)
+        check(caller, users, recent)
+        client.set(REDIS_LOAD, digest)
+    except redis.OutOfMemoryError as error:
+        raise ServiceUnavailable("redis", f"{error}; raise its `maxmemory`") from error
     except redis.RedisError as error:
         raise ServiceUnavailable("redis", f"{error}; start it with `make services`") from error
-    check(RedisCaller(settings, LOADER_TIMEOUT), users, recent)
     name = catalogue.DATASET.load().dataset
     print(f"data set {name}: {len(users):,} users in Redis, every one read back and equal")
 

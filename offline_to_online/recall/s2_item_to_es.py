@@ -16,7 +16,8 @@ from elasticsearch import ApiError
 from data_exchange_center import catalogue
 from data_exchange_center.artefact import Artefacts
 from data_exchange_center.limits import RECALL_SIZE
-from data_exchange_center.serving_names import ES_ALIAS
+from data_exchange_center.serving_load import load_digest
+from data_exchange_center.serving_names import ES_INDEX_OF_LOAD
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from offline_to_online.loader import LOADER_TIMEOUT
@@ -45,7 +46,7 @@ def main() -> None:
     content = item_documents()
     users = list(users_to_load().values())
     sample = np.random.default_rng(settings.seed).permutation(len(users))[:SAMPLED_USERS]
-    name = f"{ES_ALIAS}-{time.strftime('%Y%m%d%H%M%S')}-{time.time_ns() % 1_000_000:06}"
+    name = f"{ES_INDEX_OF_LOAD.format(load_digest())}{time.strftime('%Y%m%d%H%M%S')}-{time.time_ns() % 1_000_000:06}"
     client = elasticsearch_client(settings, LOADER_TIMEOUT)
     try:
         create_index(client, name, len(content[0]["vector"]), len(content))

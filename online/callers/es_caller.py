@@ -4,13 +4,21 @@ from typing import Any
 
 import numpy as np
 from elastic_transport import TransportError
-from elasticsearch import ApiError, Elasticsearch, OrjsonSerializer
+from elasticsearch import ApiError, BadRequestError, Elasticsearch, OrjsonSerializer
 
 from data_exchange_center.elasticsearch_scores import TERM_BOOST, VECTOR_BOOST, recall_scores
 from data_exchange_center.limits import EXACT_SEARCH_UP_TO, RECALL_SIZE, VECTOR_RECALL_SIZE
-from data_exchange_center.serving_names import ES_ALIAS, ES_GENRES, ES_ITEMID, ES_VECTOR, TERM_QUERY, VECTOR_QUERY
+from data_exchange_center.serving_names import (
+    ES_ALIAS,
+    ES_GENRES,
+    ES_INDEX_OF_LOAD,
+    ES_ITEMID,
+    ES_VECTOR,
+    TERM_QUERY,
+    VECTOR_QUERY,
+)
 from data_exchange_center.settings import Settings
-from online.callers.types import Candidates, ServiceUnavailable, UserRecall
+from online.callers.types import Candidates, Expected, ServiceUnavailable, StoreFault, UserRecall
 
 NUM_CANDIDATES = 1000  # the search width in a graph of vectors, near exact; without a graph it changes nothing
 FAULTS = (ApiError, TransportError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
@@ -30,7 +38,7 @@ def elasticsearch_client(settings: Settings, timeout: float) -> Elasticsearch:
     )
 
 
-def recall_query(user: UserRecall, items: int) -> dict[str, Any]:
+def recall_query(user: UserRecall, items: int, prefix: str = "") -> dict[str, Any]:
     """The body of the search: the terms query and the kNN query, both without the items that the user has seen.
 
     A user without a vector gets the terms query alone, and one without terms the kNN query alone.
@@ -38,8 +46,12 @@ def recall_query(user: UserRecall, items: int) -> dict[str, Any]:
     Args:
         user: has a vector, or terms, or both.
         items: the number of items in the index.
+        prefix: with which the index's name must begin; an index of another name has no hits.
     """
-    unseen = {"bool": {"must_not": [{"terms": {ES_ITEMID: [str(item) for item in user.seen]}}]}} if user.seen else None
+    # Elasticsearch tells by the name alone, once for the index: no document is compared.
+    conditions: dict[str, Any] = {"filter": [{"prefix": {"_index": prefix}}]} if prefix else {}
+    if user.seen:
+        conditions["must_not"] = [{"terms": {ES_ITEMID: [str(item) for item in user.seen]}}]
     body: dict[str, Any] = {
         "size": RECALL_SIZE,
         "_source": False,
@@ -56,11 +68,11 @@ def recall_query(user: UserRecall, items: int) -> dict[str, Any]:
             "boost": VECTOR_BOOST,
             "_name": VECTOR_QUERY,
         }
-        if unseen:
-            body["knn"]["filter"] = unseen
+        if conditions:
+            body["knn"]["filter"] = {"bool": conditions}
     if user.terms:
         liked = {"terms": {ES_GENRES: list(user.terms), "boost": TERM_BOOST, "_name": TERM_QUERY}}
-        body["query"] = {"bool": {"must": [liked], **(unseen["bool"] if unseen else {})}}
+        body["query"] = {"bool": {"must": [liked], **conditions}}
     return body
 
 
@@ -71,31 +83,48 @@ class ElasticsearchCaller:
         """`timeout` is in seconds, for the whole search."""
         self._client = elasticsearch_client(settings, timeout)
 
-    def ping(self) -> None:
-        """Raises ServiceUnavailable unless there is an index behind the alias."""
+    def ping(self, expected: Expected) -> None:
+        """Raises ServiceUnavailable unless all items of the load that is expected are behind the alias."""
+        prefix = ES_INDEX_OF_LOAD.format(expected.load_digest)
         try:
-            if not self._client.indices.exists_alias(name=ES_ALIAS):
-                raise ValueError(f"no index behind {ES_ALIAS}")
+            found = self._client.count(index=ES_ALIAS, query={"prefix": {"_index": prefix}}).body["count"]
         except FAULTS as error:
             raise ServiceUnavailable("elasticsearch", error) from error
+        if found != expected.items:
+            what = f"{found} items of the load {expected.load_digest} behind {ES_ALIAS}, which has {expected.items}"
+            raise ServiceUnavailable("elasticsearch", f"it holds {what}: run `make load`")
 
     def close(self) -> None:
         """Closes the connections."""
         self._client.close()
 
-    def recall(self, user: UserRecall, items: int, index: str = ES_ALIAS) -> Candidates:
+    def recall(self, user: UserRecall, items: int, load: str) -> Candidates:
+        """As `search`, in the served index, which must be of the load with this digest.
+
+        Raises:
+            ServiceUnavailable: as `search` does, and where nothing is found although the user has not seen all items:
+                the index is empty, or of another load.
+        """
+        found = self.search(user, items, prefix=ES_INDEX_OF_LOAD.format(load))
+        if not len(found) and user.vector and len(user.seen) < items:
+            raise ServiceUnavailable(
+                "elasticsearch", f"it found none of {items} items of the load {load} behind {ES_ALIAS}: run `make load`"
+            )
+        return found
+
+    def search(self, user: UserRecall, items: int, index: str = ES_ALIAS, prefix: str = "") -> Candidates:
         """At most RECALL_SIZE candidates, in Elasticsearch's order: by descending `_score`, then most popular first.
 
         Args:
-            user: as for `recall_query`.
-            items: the number of items in the index.
+            user, items, prefix: as for `recall_query`.
             index: an index, or the alias of the served one.
 
         Raises:
             ServiceUnavailable: Elasticsearch does not respond in time, or responds with an error.
         """
         try:
-            response = self._client.search(index=index, filter_path=FILTER_PATH, **recall_query(user, items))
+            body = recall_query(user, items, prefix)
+            response = self._client.search(index=index, filter_path=FILTER_PATH, **body)
             hits = response.body.get("hits", {}).get("hits", [])
             by_term = np.array([TERM_QUERY in hit["matched_queries"] for hit in hits], np.bool_)
             by_vector = np.array([VECTOR_QUERY in hit["matched_queries"] for hit in hits], np.bool_)
@@ -106,5 +135,7 @@ class ElasticsearchCaller:
                 by_term=by_term,
                 by_vector=by_vector,
             )
+        except BadRequestError as error:  # of this user's values: the service responds
+            raise StoreFault("elasticsearch", error) from error
         except FAULTS as error:
             raise ServiceUnavailable("elasticsearch", error) from error

@@ -18,7 +18,7 @@ from data_exchange_center.columns import Column
 from data_exchange_center.features import JOIN_KEYS, Entity, entity_columns
 from data_exchange_center.serving_names import FEAST_HISTORY_PUSH, FEAST_VIEWS, USER_HISTORY
 from data_exchange_center.settings import Settings
-from online.callers.types import ServiceUnavailable
+from online.callers.types import Expected, ServiceUnavailable, lost_user
 
 PRESENT = "PRESENT"
 ENTITIES_AT_A_TIME = 500
@@ -167,9 +167,11 @@ class FeastCaller:
         except FAULTS as error:
             raise ServiceUnavailable("feast", error) from error
 
-    def ping(self) -> None:
-        """Raises ServiceUnavailable unless Feast knows the views of users."""
-        self.features("user", [0])
+    def ping(self, expected: Expected) -> None:
+        """Raises ServiceUnavailable unless Feast knows the views of users, and a user whom `data` knows."""
+        (is_known,) = self.features("user", [expected.userid or 0]).known
+        if not is_known and expected.userid is not None:
+            raise lost_user("feast", expected.userid)
 
 
 def _close_all(idle: queue.LifoQueue[HTTPConnection]) -> None:

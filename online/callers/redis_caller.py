@@ -1,63 +1,54 @@
 """Redis: a user's terms, vector, filter and latest impressions in one round trip; and what events change."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 
-import pydantic
 import redis
-from pydantic import TypeAdapter
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from data_exchange_center.arrays import FloatArray
-from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from data_exchange_center.serving_names import (
     REDIS_DATABASE,
     REDIS_EVENTS,
-    REDIS_FILTER,
+    REDIS_LOAD,
     REDIS_RECENT,
-    REDIS_TERM,
     REDIS_UNPUSHED,
     REDIS_VECTOR,
 )
 from data_exchange_center.settings import Settings
-from online.callers.types import Impression, LiveUser, ServiceUnavailable, UserRecall
-
-KEYS = (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER, REDIS_RECENT)
-
-_terms = TypeAdapter(tuple[str, ...])
-_vector = TypeAdapter(tuple[pydantic.FiniteFloat, ...])
-_items = TypeAdapter(tuple[int, ...])
-_impressions = TypeAdapter(tuple[tuple[int, float, int], ...])
-FAULTS = (redis.RedisError, ValueError, TypeError, AttributeError)  # ValidationError is a ValueError
-
-
-def impressions_json(impressions: Iterable[Impression]) -> str:
-    """As stored under REDIS_RECENT."""
-    return json.dumps([astuple(impression) for impression in impressions])
-
-
-def read_impressions(stored: bytes, most: int = TOWER_IMPRESSIONS) -> tuple[Impression, ...]:
-    """The last `most` of what is stored under REDIS_RECENT."""
-    return tuple(Impression(*values) for values in _impressions.validate_json(stored)[-most:])
+from online.callers.redis_values import (
+    FAULTS,
+    KEYS,
+    check_complete,
+    check_load,
+    fault_of,
+    impressions_json,
+    item_values,
+    live_keys,
+    read_impressions,
+    term_values,
+    user_recall,
+)
+from online.callers.types import Expected, Impression, LiveUser, UserRecall, lost_user
 
 
-def _live_keys(userid: int) -> list[str]:
-    """The keys of what events change of a user, the log of the events apart."""
-    return [key.format(userid) for key in (REDIS_TERM, REDIS_FILTER, REDIS_RECENT)]
+def redis_client(settings: Settings, timeout: float) -> redis.Redis:
+    """A client of the project's database, which connects when it is first used.
 
-
-def _user_recall(
-    term: bytes | None, vector: bytes | None, seen: bytes | None, recent: bytes | None
-) -> UserRecall | None:
-    if term is None or seen is None:
-        return None
-    return UserRecall(
-        _terms.validate_json(term),
-        _vector.validate_json(vector or b"[]"),
-        _items.validate_json(seen),
-        read_impressions(recent or b"[]", RANKER_IMPRESSIONS),
+    Args:
+        settings: where Redis is, and its password.
+        timeout: in seconds, for connecting and for each response.
+    """
+    return redis.Redis(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        password=settings.redis_password.get_secret_value() or None,
+        db=REDIS_DATABASE,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),  # the default retries for seconds, and a late response is of no use
     )
 
 
@@ -66,40 +57,59 @@ class RedisCaller:
 
     def __init__(self, settings: Settings, timeout: float) -> None:
         """Opens no connection yet; `timeout` is in seconds, for connecting and for each response."""
-        self._client = redis.Redis(
-            host=settings.redis_host,
-            port=settings.redis_port,
-            db=REDIS_DATABASE,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),  # the default retries for seconds, and a late response is of no use
-        )
+        self._client = redis_client(settings, timeout)
 
-    def ping(self) -> None:
-        """Raises ServiceUnavailable unless Redis responds."""
+    def ping(self, expected: Expected) -> None:
+        """Raises ServiceUnavailable unless Redis holds the users of the load that is expected."""
+        user = self.user(expected.userid or 0, expected.load_digest)
+        if user is None and expected.userid is not None:
+            raise lost_user("redis", expected.userid)
+
+    def loaded(self) -> str | None:
+        """The digest of the load that the users are of; None where there is none, or where one is under way."""
         try:
-            self._client.ping()
+            held: bytes | None = self._client.get(REDIS_LOAD)  # type: ignore[assignment]
+            return held.decode() if held else None
         except FAULTS as error:
-            raise ServiceUnavailable("redis", error) from error
+            raise fault_of(error) from error
 
     def users(self, userids: Sequence[int]) -> list[UserRecall | None]:
-        """The recall data of each user, None for one that is not known.
+        """The recall data of each user, of whatever load, None for one that is not known.
 
         Raises:
-            ServiceUnavailable: Redis does not respond in time, or holds something else under these keys.
+            ServiceUnavailable: Redis does not respond in time.
+            StoreFault: it holds something else under these keys, or some of a user's keys only.
         """
         try:
-            values: list[bytes | None] = self._client.mget(  # type: ignore[assignment]
-                [key.format(userid) for userid in userids for key in KEYS]
-            )
-            columns = (values[place :: len(KEYS)] for place in range(len(KEYS)))
-            return [_user_recall(*parts) for parts in zip(*columns, strict=True)]
+            return self._users(userids)[0]
         except FAULTS as error:
-            raise ServiceUnavailable("redis", error) from error
+            raise fault_of(error) from error
 
-    def user(self, userid: int) -> UserRecall | None:
-        """The recall data of one user; see `users`."""
-        return self.users([userid])[0]
+    def user(self, userid: int, load: str | None = None) -> UserRecall | None:
+        """The recall data of one user; see `users`.
+
+        Args:
+            userid: known or not.
+            load: the digest of the load that it must be of; without one, of any.
+
+        Raises:
+            StoreFault: as for `users`, and where it is of another load.
+        """
+        try:
+            (user,), held = self._users([userid])
+        except FAULTS as error:
+            raise fault_of(error) from error
+        if load is not None:
+            check_load(held, load)
+        return user
+
+    def _users(self, userids: Sequence[int]) -> tuple[list[UserRecall | None], bytes | None]:
+        """The users, and the load that they are of, in one round trip."""
+        *values, held = self._client.mget(  # type: ignore[misc]
+            [*(key.format(userid) for userid in userids for key in KEYS), REDIS_LOAD]
+        )
+        columns = [values[place :: len(KEYS)] for place in range(len(KEYS))]
+        return [user_recall(*parts) for parts in zip(userids, *columns, strict=True)], held
 
     def recent(self, userids: Sequence[int]) -> list[tuple[Impression, ...]]:
         """The latest impressions of each user, oldest first; none for one that is not known.
@@ -113,7 +123,7 @@ class RedisCaller:
             )
             return [read_impressions(value) if value is not None else () for value in values]
         except FAULTS as error:
-            raise ServiceUnavailable("redis", error) from error
+            raise fault_of(error) from error
 
     def events(self) -> Mapping[int, tuple[Impression, ...]]:
         """All events accepted since the last load, by user and in order of arrival.
@@ -129,13 +139,13 @@ class RedisCaller:
                 for key in keys
             }
         except FAULTS as error:
-            raise ServiceUnavailable("redis", error) from error
+            raise fault_of(error) from error
 
     @staticmethod
     def _events_of(stored: list[bytes]) -> tuple[Impression, ...]:
         return read_impressions(b"[" + b",".join(stored) + b"]")
 
-    def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]]) -> dict[int, int]:
+    def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]], load: str | None = None) -> dict[int, int]:
         """Changes some users in one transaction: all of them, or none.
 
         A user who changes is marked in the same transaction, until vector and Feast have followed; see `pushed`.
@@ -143,6 +153,7 @@ class RedisCaller:
         Args:
             changes: for each userid, known or not, the function from the present state to the next. Where it returns
                 the same object, nothing changes. It is called again when another process was faster.
+            load: the digest of the load that the users must be of; without one, of any.
 
         Returns:
             How many events each user gained.
@@ -150,11 +161,14 @@ class RedisCaller:
         Raises:
             ServiceUnavailable: as for `users`. Then nothing was changed, unless the connection broke while Redis was
                 at the transaction's last command: then all was changed or nothing, and nobody can know which.
+            StoreFault: as for `user`; nothing was changed.
         """
         if not changes:
             return {}
 
         def transaction(pipe: redis.client.Pipeline) -> dict[int, int]:
+            if load is not None:
+                check_load(self._client.get(REDIS_LOAD), load)  # type: ignore[arg-type]
             users = self._live_users(list(changes))  # after `transaction` has begun to watch the keys
             pipe.multi()
             gained = {}
@@ -164,13 +178,14 @@ class RedisCaller:
                 gained[userid] = len(new)
                 if after is not before:
                     values = (json.dumps(after.terms), json.dumps(after.seen), impressions_json(after.recent))
-                    pipe.mset(dict(zip(_live_keys(userid), values, strict=True)))
+                    pipe.mset(dict(zip(live_keys(userid), values, strict=True)))
                     for event in new:
                         pipe.rpush(REDIS_EVENTS.format(userid), json.dumps(astuple(event)))
                     pipe.sadd(REDIS_UNPUSHED, userid)
             return gained
 
-        watched = [key for userid in changes for key in (*_live_keys(userid), REDIS_EVENTS.format(userid))]
+        of_user = [key for userid in changes for key in (*live_keys(userid), REDIS_EVENTS.format(userid))]
+        watched = [REDIS_LOAD, *of_user]
         try:
             gained: dict[int, int] = self._client.transaction(  # type: ignore[assignment]
                 transaction,  # type: ignore[arg-type]
@@ -179,20 +194,22 @@ class RedisCaller:
             )
             return gained
         except FAULTS as error:
-            raise ServiceUnavailable("redis", error) from error
+            raise fault_of(error) from error
 
     def _live_users(self, userids: Sequence[int]) -> dict[int, LiveUser]:
         """What events change of each user, all of it in one round trip."""
         with self._client.pipeline(transaction=False) as pipe:
             for userid in userids:
-                pipe.mget(_live_keys(userid))
+                pipe.mget(live_keys(userid))
                 pipe.lrange(REDIS_EVENTS.format(userid), 0, -1)
             stored: list[list[bytes | None]] = pipe.execute()
         users = {}
-        for userid, (term, seen, recent), events in zip(userids, stored[0::2], stored[1::2], strict=True):
+        for userid, live, events in zip(userids, stored[0::2], stored[1::2], strict=True):
+            check_complete(userid, live)
+            term, seen, recent = live
             users[userid] = LiveUser(
-                _terms.validate_json(term or b"[]"),
-                _items.validate_json(seen or b"[]"),
+                term_values.validate_json(term or b"[]"),
+                item_values.validate_json(seen or b"[]"),
                 read_impressions(recent or b"[]"),
                 self._events_of(events),  # type: ignore[arg-type]
             )
@@ -225,18 +242,18 @@ class RedisCaller:
             replaced: bool = self._client.transaction(transaction, key, value_from_callable=True)  # type: ignore[assignment, arg-type]
             return replaced
         except FAULTS as error:
-            raise ServiceUnavailable("redis", error) from error
+            raise fault_of(error) from error
 
     def pushed(self, userid: int) -> None:
         """Notes that Feast and the user's vector follow from the newest impressions."""
         try:
             self._client.srem(REDIS_UNPUSHED, userid)
         except FAULTS as error:
-            raise ServiceUnavailable("redis", error) from error
+            raise fault_of(error) from error
 
     def unpushed(self) -> list[int]:
         """Users with events that have not reached Feast or their vector yet."""
         try:
             return sorted(int(userid) for userid in self._client.smembers(REDIS_UNPUSHED))  # type: ignore[union-attr]
         except FAULTS as error:
-            raise ServiceUnavailable("redis", error) from error
+            raise fault_of(error) from error

@@ -13,7 +13,7 @@ from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.limits import TRITON_MAX_BATCH
 from data_exchange_center.settings import Settings
 from data_exchange_center.triton_models import MODELS, RANKER, TOWER, TritonModel
-from online.callers.types import RankingScores, ServedModel, ServiceUnavailable
+from online.callers.types import Expected, RankingScores, ServedModel, ServiceUnavailable
 
 # A restarted server is used again within a second; by default gRPC waits for up to two minutes.
 CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
@@ -32,14 +32,16 @@ class TritonCaller:
         self._timeout = timeout
         self._served: dict[str, ServedModel] = {}  # by the model's name
 
-    def ping(self) -> None:
-        """Raises ServiceUnavailable unless both models are loaded."""
+    def ping(self, expected: Expected) -> None:
+        """Raises ServiceUnavailable unless both models of the load that is expected are loaded."""
         try:
             for model in MODELS:
                 if not self._client.is_model_ready(model.name, client_timeout=self._timeout):
                     raise ValueError(f"{model.name} is not loaded")
         except FAULTS as error:
             raise ServiceUnavailable("triton", error) from error
+        for model in MODELS:
+            expected.check_model(self.served(model))
 
     def served(self, model: TritonModel, version: str = "") -> ServedModel:
         """What the given version, or the newest, declares about itself.
@@ -55,6 +57,7 @@ class TritonCaller:
                 columns=tuple(filter(None, declared.get("columns", "").split(","))),
                 feature_hash=declared.get("feature_hash", ""),
                 state_digest=declared.get("state_digest", ""),
+                load_digest=declared.get("load_digest", ""),
             )
         except FAULTS as error:
             raise ServiceUnavailable("triton", error) from error

@@ -20,6 +20,48 @@ class ServiceUnavailable(Exception):
         self.service = service
 
 
+class StoreFault(ServiceUnavailable):
+    """A service responds, and holds something else than it should: for this user, or of another load.
+
+    It concerns what was asked for, not the service: no breaker opens.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the services must hold to be ready.
+
+    Attributes:
+        load_digest: of the load; see data_exchange_center/serving_load.py.
+        feature_hash: of the features that the models were trained on.
+        items: how many there are.
+        userid: of a user of the load; None where it has none.
+    """
+
+    load_digest: str
+    feature_hash: str
+    items: int
+    userid: int | None
+
+    def check_model(self, model: "ServedModel") -> None:
+        """Raises StoreFault unless the model knows the same features and ids, and is of the same load.
+
+        Triton works, so that its breaker stays closed; but index 7 of another model is another user.
+        """
+        for what, served, own in (
+            ("was trained on features with the hash", model.feature_hash, self.feature_hash),
+            ("is of the load", model.load_digest, self.load_digest),
+        ):
+            if served != own:
+                has = f"version {model.version} of its model {what} {served or 'none'}, and the artefacts have {own}"
+                raise StoreFault("triton", f"{has}: run `make load`")
+
+
+def lost_user(service: str, userid: int) -> StoreFault:
+    """The fault of a store that does not know a user whom the artefacts know: that is no new user."""
+    return StoreFault(service, f"it has lost user {userid}, whom the artefacts know: run `make load`")
+
+
 @dataclass(frozen=True, slots=True)
 class Impression:
     """A rated item; `timestamp` in seconds since 1970."""
@@ -68,6 +110,7 @@ class ServedModel:
     columns: tuple[str, ...]
     feature_hash: str
     state_digest: str
+    load_digest: str = ""
 
 
 class RankingScores(NamedTuple):

@@ -1,16 +1,29 @@
 """What goes into the server and comes out of it: the models that validate both, and that /openapi.json is made of."""
 
+import time
 from typing import Annotated, NotRequired
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from data_exchange_center.columns import HIGHEST_RATING, LOWEST_RATING
 from data_exchange_center.limits import LARGEST_ID, RECALL_SIZE
 
 DEFAULT_ITEMS = 50
-LAST_SECOND = 253_402_300_799  # of the year 9999
+CLOCKS_DIFFER = (
+    86_400  # seconds by which a client's clock may be ahead; a later event would stay the newest for as long
+)
 MOST_EVENTS = 100
+
+
+def _latest() -> int:
+    return int(time.time()) + CLOCKS_DIFFER
+
+
+def _not_in_the_future(seconds: int) -> int:
+    if seconds > _latest():
+        raise ValueError("must be in seconds since 1970, and a day from now at most")
+    return seconds
 
 
 def _integral(value: object) -> object:
@@ -50,7 +63,16 @@ class Event(BaseModel):
     userid: UserId
     itemid: Annotated[int, Field(ge=1, le=LARGEST_ID, description="of the catalogue"), Integral]
     rating: Annotated[float, Field(ge=LOWEST_RATING, le=HIGHEST_RATING, allow_inf_nan=False)]
-    ts: Annotated[int, Field(ge=0, le=LAST_SECOND, description="seconds since 1970"), Integral]
+    ts: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="seconds since 1970, a day from now at most",
+            json_schema_extra=lambda schema: schema.update(maximum=_latest()),
+        ),
+        AfterValidator(_not_in_the_future),
+        Integral,
+    ]
 
 
 class Ranks(BaseModel):

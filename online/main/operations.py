@@ -21,7 +21,7 @@ def get_health() -> flask.Response:
 def get_ready() -> flask.Response:
     """Whether every service can be used."""
     engine = current_engine()
-    missing = engine.readiness.missing()
+    missing = engine.readiness.missing(engine.snapshot.data.expected)
     response = contract.ReadyResponse(ready=not missing, missing=missing, breakers=engine.breakers.states())
     return as_json(response, 503 if missing else 200)
 

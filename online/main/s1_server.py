@@ -10,6 +10,7 @@ import argparse
 import gc
 import logging
 import os
+import resource
 import shutil
 from typing import Any
 
@@ -21,6 +22,7 @@ from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from online.serving_data import ServingData
 
+MOST_CONNECTIONS = 2000  # of a worker; more wait until one ends
 GRACEFUL_SECONDS = 10  # in which requests under way may finish
 
 
@@ -38,7 +40,8 @@ class Server(BaseApplication):  # type: ignore[misc]
             "bind": f"{self._settings.web_host}:{self._settings.web_port}",
             "workers": self._settings.web_workers,
             "threads": self._settings.web_threads,
-            "worker_class": "gthread",
+            "worker_class": "online.main.whole_requests.WholeRequestsWorker",
+            "worker_connections": MOST_CONNECTIONS,
             "graceful_timeout": GRACEFUL_SECONDS,
             "keepalive": 30,
             "limit_request_line": 8190,  # bytes; a longer one is a 414 of gunicorn's own
@@ -57,6 +60,16 @@ class Server(BaseApplication):  # type: ignore[misc]
         gc.collect()
         gc.freeze()  # what lives as long as the worker is not searched through in the middle of requests
         return app
+
+
+def allow_connections() -> None:
+    """Lets a process have as many open files as it needs for its connections, where the system's own limit is lower."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * MOST_CONNECTIONS
+    if now != resource.RLIM_INFINITY and now < needed:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (needed if most == resource.RLIM_INFINITY else min(needed, most), most)
+        )
 
 
 def import_before_fork() -> None:
@@ -99,6 +112,7 @@ def main() -> None:
     shutil.rmtree(counts, ignore_errors=True)
     counts.mkdir(parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counts)
+    allow_connections()
     import_before_fork()
     Server(settings).run()
 

@@ -1,16 +1,23 @@
 """Establishes that recall from the real Elasticsearch comes on the inner product's scale, unseen and in its order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from data_exchange_center import catalogue
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from data_exchange_center.limits import RECALL_SIZE, VECTOR_RECALL_SIZE
+from data_exchange_center.serving_load import load_digest
+from data_exchange_center.serving_names import ES_ALIAS
 from data_exchange_center.settings import Settings
+from offline_to_online.recall.item_index import create_index, switch_alias
 from offline_to_online.recall.user_recall import users_to_load
-from online.callers.es_caller import ElasticsearchCaller, recall_query
-from online.callers.types import ServiceUnavailable, UserRecall
+from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client, recall_query
+from online.callers.types import ServiceUnavailable, StoreFault, UserRecall
+from online.serving_data import ServingData
 from tests.conftest import Stack
+from tests.online.stand_ins import DATA
 
 USER = UserRecall(("Drama",), (1.0, 2.0), (5, 3))
 
@@ -33,7 +40,7 @@ def user(served: Stack) -> UserRecall:
 
 
 def test_scores_are_inner_products_with_a_bonus_for_liked_genres(caller: ElasticsearchCaller, user: UserRecall) -> None:
-    found, product = caller.recall(user, 1682), products(user)
+    found, product = caller.search(user, 1682), products(user)
     assert len(found) == RECALL_SIZE and found.by_vector.sum() == VECTOR_RECALL_SIZE
     known = np.array([product[item] for item in found.itemids.tolist()])
     floor = found.nearness[found.by_vector].min()
@@ -44,7 +51,7 @@ def test_scores_are_inner_products_with_a_bonus_for_liked_genres(caller: Elastic
 
 
 def test_nearness_puts_what_the_vector_found_in_its_own_order(caller: ElasticsearchCaller, user: UserRecall) -> None:
-    found, product = caller.recall(user, 1682), products(user)
+    found, product = caller.search(user, 1682), products(user)
     by_nearness = found.itemids[found.by_vector][np.argsort(-found.nearness[found.by_vector], kind="stable")]
     unseen = [item for item in product if item not in user.seen]
     nearest = sorted(unseen, key=lambda item: -product[item])[:VECTOR_RECALL_SIZE]
@@ -54,13 +61,13 @@ def test_nearness_puts_what_the_vector_found_in_its_own_order(caller: Elasticsea
 
 
 def test_without_terms_the_vector_finds_everything(caller: ElasticsearchCaller, user: UserRecall) -> None:
-    found = caller.recall(UserRecall((), user.vector, user.seen), 1682)
+    found = caller.search(UserRecall((), user.vector, user.seen), 1682)
     assert len(found) == RECALL_SIZE and found.by_vector.all() and not found.by_term.any()
     assert (np.diff(found.scores) <= 0).all()
 
 
 def test_without_a_vector_the_most_popular_items_of_liked_genres_come(caller: ElasticsearchCaller) -> None:
-    found = caller.recall(UserRecall(("Western",), (), ()), 1682)
+    found = caller.search(UserRecall(("Western",), (), ()), 1682)
     genres = dict(zip(*catalogue.ITEMS.load(["itemid", "genres"]).to_pydict().values(), strict=True))
     positives = dict(zip(*catalogue.POPULAR_ITEMS.load().to_pydict().values(), strict=True))
     westerns = [item for item, names in genres.items() if "Western" in names]
@@ -73,21 +80,59 @@ def test_without_a_vector_the_most_popular_items_of_liked_genres_come(caller: El
 
 def test_a_user_who_has_seen_everything_has_no_candidates(caller: ElasticsearchCaller, user: UserRecall) -> None:
     items = tuple(catalogue.ITEMS.load(["itemid"])["itemid"].to_pylist())
-    assert len(caller.recall(UserRecall(user.terms, user.vector, items), 1682)) == 0
+    assert len(caller.search(UserRecall(user.terms, user.vector, items), 1682)) == 0
 
 
 def test_a_missing_index_and_a_missing_server_are_unavailable(
     caller: ElasticsearchCaller, user: UserRecall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caller.ping()
+    caller.ping(ServingData.load().expected)
     with pytest.raises(ServiceUnavailable, match="index_not_found"):
-        caller.recall(user, 1682, index="no-such-index")
+        caller.search(user, 1682, index="no-such-index")
     monkeypatch.setenv("ES_PORT", "1")
     dead = ElasticsearchCaller(Settings(), 1)
-    for call in (dead.ping, lambda: dead.recall(user, 1682)):
+    for call in (
+        lambda: dead.ping(DATA.expected),
+        lambda: dead.search(user, 1682),
+        lambda: dead.recall(user, 1682, "l"),
+    ):
         with pytest.raises(ServiceUnavailable, match="elasticsearch"):
             call()
     dead.close()
+
+
+def test_an_index_of_another_load_is_unavailable(caller: ElasticsearchCaller, user: UserRecall) -> None:
+    present = load_digest()
+    found, expected = caller.recall(user, 1682, present), caller.search(user, 1682)
+    assert found.itemids.tolist() == expected.itemids.tolist() and found.scores.tolist() == expected.scores.tolist()
+    with pytest.raises(ServiceUnavailable, match="none of 1682 items of the load another"):
+        caller.recall(user, 1682, "another")
+    with pytest.raises(ServiceUnavailable, match="holds 0 items of the load another behind ml_item, which has 1682"):
+        caller.ping(replace(ServingData.load().expected, load_digest="another"))
+
+
+def test_an_empty_index_is_unavailable(caller: ElasticsearchCaller, user: UserRecall) -> None:
+    client, served_index = elasticsearch_client(Settings(), 10), None
+    empty = f"{ES_ALIAS}-empty"
+    try:
+        (served_index,) = client.indices.get_alias(name=ES_ALIAS).body
+        create_index(client, empty, len(user.vector), 10)
+        switch_alias(client, empty)
+        with pytest.raises(ServiceUnavailable, match="found none of 1682 items"):
+            caller.recall(user, 1682, load_digest())
+        with pytest.raises(ServiceUnavailable, match="holds 0 items"):
+            caller.ping(ServingData.load().expected)
+    finally:
+        if served_index:
+            switch_alias(client, served_index)
+        client.indices.delete(index=empty, ignore_unavailable=True)
+        client.close()
+    caller.ping(ServingData.load().expected)
+
+
+def test_a_vector_of_another_width_is_a_fault_of_its_user(caller: ElasticsearchCaller) -> None:
+    with pytest.raises(StoreFault, match="dimensions"):
+        caller.search(UserRecall((), (1.0,), ()), 1682)
 
 
 def test_the_query_leaves_out_what_a_user_lacks() -> None:

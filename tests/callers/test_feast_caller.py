@@ -15,6 +15,7 @@ from online.callers import feast_caller
 from online.callers.feast_caller import FeastCaller
 from online.callers.types import ServiceUnavailable
 from tests.conftest import Stack
+from tests.online.stand_ins import DATA
 
 PROFILE = tuple(name for name in entity_columns("user") if name not in HISTORY_COUNTS)
 new_users = itertools.count(10**12)  # no data set has them, and each test gets its own
@@ -105,7 +106,7 @@ def test_a_missing_server_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("FEAST_PORT", "1")
     caller = FeastCaller(Settings(), 1)
     for call in (
-        caller.ping,
+        lambda: caller.ping(DATA.expected),
         lambda: caller.features("user", [1]),
         lambda: caller.request_features("user", [1]),
         lambda: caller.push_history(1, dict.fromkeys(HISTORY_COUNTS, 0), 1),

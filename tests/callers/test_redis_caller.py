@@ -9,25 +9,29 @@ import pytest
 import redis
 
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
+from data_exchange_center.serving_load import load_digest
 from data_exchange_center.serving_names import (
     REDIS_EVENTS,
     REDIS_FILTER,
+    REDIS_LOAD,
     REDIS_PREFIXES,
     REDIS_RECENT,
     REDIS_TERM,
     REDIS_UNPUSHED,
 )
 from data_exchange_center.settings import Settings
-from online.callers.redis_caller import RedisCaller
-from online.callers.types import Impression, LiveUser, ServiceUnavailable, UserRecall
+from online.callers.redis_caller import RedisCaller, redis_client
+from online.callers.types import Impression, LiveUser, ServiceUnavailable, StoreFault, UserRecall
+from online.serving_data import ServingData
 from tests.conftest import Stack
+from tests.online.stand_ins import DATA
 
 new_users = itertools.count(10**12)  # no data set has them, and each test gets its own
 
 
 @pytest.fixture
 def client(served: Stack) -> Iterator[redis.Redis]:
-    with redis.Redis(port=int(served.env["REDIS_PORT"])) as client:
+    with redis_client(Settings(), 5) as client:
         yield client
 
 
@@ -164,11 +168,45 @@ def test_other_content_than_was_loaded_is_unavailable(
         caller.recent([userid])
 
 
+@pytest.mark.parametrize("lost", [REDIS_TERM, REDIS_FILTER, REDIS_RECENT])
+def test_a_single_key_that_is_lost_is_a_fault_and_no_empty_list(
+    lost: str, caller: RedisCaller, userid: int, client: redis.Redis
+) -> None:
+    """Redis may have evicted it: what the user has seen would be recommended again."""
+    caller.update({userid: rate(1)})
+    client.delete(lost.format(userid))
+    for call in (lambda: caller.user(userid), lambda: caller.update({userid: rate(2)})):
+        with pytest.raises(StoreFault, match=f"has lost {lost.format(userid)}"):
+            call()
+    assert not client.exists(lost.format(userid)) and len(caller.events()[userid]) == 1
+
+
+def test_the_load_is_told_and_compared(caller: RedisCaller, userid: int, client: redis.Redis) -> None:
+    present = load_digest()
+    assert caller.loaded() == present
+    caller.ping(ServingData.load().expected)
+    assert caller.user(userid, present) is None
+    try:
+        for held, told in ((b"another", "the load another"), (None, "no load")):
+            client.set(REDIS_LOAD, held) if held else client.delete(REDIS_LOAD)
+            for call in (
+                lambda: caller.user(userid, present),
+                lambda: caller.update({userid: rate(1)}, present),
+                lambda: caller.ping(ServingData.load().expected),
+            ):
+                with pytest.raises(StoreFault, match=f"holds {told}, and the artefacts are of {present}"):
+                    call()
+            assert caller.user(userid) is None
+    finally:
+        client.set(REDIS_LOAD, present)
+
+
 def test_a_missing_server_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_PORT", "1")
     caller = RedisCaller(Settings(), 1)
     for call in (
-        caller.ping,
+        lambda: caller.ping(DATA.expected),
+        caller.loaded,
         caller.events,
         caller.unpushed,
         lambda: caller.user(1),

@@ -1,5 +1,6 @@
 """Establishes that the real Triton's scores are PyTorch's, in any number, and that one list has one model version."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,8 +16,10 @@ from data_exchange_center.settings import Settings
 from data_exchange_center.triton_models import RANKER, TOWER
 from offline_to_online.exported_model import trained_ranker, trained_tower
 from online.callers.triton_caller import TritonCaller
-from online.callers.types import ServedModel, ServiceUnavailable
+from online.callers.types import ServedModel, ServiceUnavailable, StoreFault
+from online.serving_data import ServingData
 from tests.conftest import Stack
+from tests.online.stand_ins import DATA
 
 LISTS = 2 * TRITON_MAX_BATCH
 
@@ -54,7 +57,9 @@ def test_vectors_are_pytorchs(served: Stack) -> None:
 
 def test_a_missing_version_and_a_missing_server_are_unavailable(served: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     caller = TritonCaller(Settings(), 10)
-    caller.ping()
+    caller.ping(ServingData.load().expected)
+    with pytest.raises(StoreFault, match="is of the load .*, and the artefacts have another"):
+        caller.ping(replace(ServingData.load().expected, load_digest="another"))
     with pytest.raises(ServiceUnavailable, match="triton"):
         caller.served(RANKER, "999")
     with pytest.raises(ServiceUnavailable, match="triton"):
@@ -62,7 +67,7 @@ def test_a_missing_version_and_a_missing_server_are_unavailable(served: Stack, m
     monkeypatch.setenv("TRITON_GRPC_PORT", "1")
     dead = TritonCaller(Settings(), 1)
     for call in (
-        dead.ping,
+        lambda: dead.ping(DATA.expected),
         lambda: dead.served(RANKER),
         lambda: dead.load(TOWER),
         lambda: dead.score(inputs_of(1)),

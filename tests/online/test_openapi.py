@@ -1,14 +1,26 @@
 """Establishes that the service keeps what /openapi.json promises, for requests that nobody thought of."""
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 
 from data_exchange_center.settings import Settings
+from online.main import contract
 from online.main.app import create_app
 from tests.online.stand_ins import Services, engine_on
 
 app = create_app(Settings(), engine_on(Services()))
 schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
+
+
+LATEST = schema.raw_schema["components"]["schemas"]["Event"]["properties"]["ts"]["maximum"]
+
+
+@pytest.fixture(autouse=True)
+def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest time of an event moves on, and the document says what it was when it was asked for."""
+    assert 0 <= contract._latest() - LATEST < 600
+    monkeypatch.setattr(contract, "_latest", lambda: LATEST)
 
 
 @schema.parametrize()

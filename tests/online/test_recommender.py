@@ -126,7 +126,7 @@ def test_calls_to_one_service_are_not_queued_behind_each_other(make: Make) -> No
     services, meeting = Services(), threading.Barrier(3, timeout=5)
     engine = make(services)
 
-    def user(userid: int) -> None:
+    def user(userid: int, load: str) -> None:
         meeting.wait()
 
     services.user = user  # type: ignore[method-assign]
@@ -140,7 +140,7 @@ def test_calls_to_one_service_are_not_queued_behind_each_other(make: Make) -> No
 
 def test_a_model_of_other_features_is_not_used(make: Make) -> None:
     services = Services()
-    services.model = ServedModel("8", (), "another hash", "")
+    services.model = ServedModel("8", (), "another hash", "", "l")
     engine = make(services)
     found = engine.recommend(1, 50)
     assert found.degraded == ["triton"] and found.model_version is None
@@ -164,9 +164,73 @@ def test_a_new_users_history_is_used_although_their_profile_is_unknown(make: Mak
     engine = make(services)
     features = np.r_[np.zeros(4, np.int64), np.ones(36, np.int64)][None]
     services.features = lambda entity, ids: (features, np.zeros(1, bool))  # type: ignore[method-assign]
-    found = engine.recommend(1, 5)
+    services.users[42] = services.users[1]
+    found = engine.recommend(42, 5)
     assert found.user_features is not None and found.user_features.tolist() == features[0].tolist()
     assert not found.degraded
+
+
+# --- stores that have lost something, or hold another load -----------------------------------------------------------
+
+
+def test_a_user_whom_the_artefacts_know_is_no_cold_start(make: Make) -> None:
+    services = Services()
+    engine = make(services)
+    del services.users[1]
+    for _ in range(FAILURES):
+        found = engine.recommend(1, 50)
+        assert found.degraded == ["redis"] and not found.fallback and len(found.items) == 5
+    assert engine.breakers.states()["redis"] == "closed"  # it is this user who is lost
+
+
+def test_a_user_without_features_is_degraded_and_a_new_one_is_not(make: Make) -> None:
+    services = Services()
+    services.users[42] = services.users[1]
+    engine = make(services)
+    services.lost = {1, 42}
+    assert engine.recommend(1, 50).degraded == ["feast"] and engine.breakers.states()["feast"] == "closed"
+    assert not engine.recommend(42, 50).degraded
+
+
+def test_items_that_the_feature_store_has_lost_are_not_taken_for_unknown(make: Make) -> None:
+    services = Services()
+    services.lost = {4}
+    engine = make(services)
+    assert engine.recommend(1, 50).degraded == ["feast"]
+    services.lost = set()
+    engine.freshness.refresh()
+    assert not engine.recommend(1, 50).degraded
+    services.lost = {4}
+    engine.freshness.refresh()
+    assert not engine.recommend(1, 50).degraded  # what was read before is still right
+
+
+def test_stores_of_another_load_are_not_used(make: Make) -> None:
+    services = Services()
+    engine = make(services)
+    services.load = "another"
+    assert engine.recommend(1, 50).degraded == ["redis"]
+    services.load = "l"
+    services.model = ServedModel("8", (), "h", "", "another")
+    found = engine.recommend(1, 50)
+    assert found.degraded == ["triton"] and [item.itemid for item in found.items] == [1, 4, 2]
+
+
+def test_new_artefacts_are_used_once_the_stores_hold_them() -> None:
+    services, state = Services(), ["one"]
+    second = replace(DATA, dataset="other", load_digest="m")
+    engine = changing_engine(services, state, second, 0.01)
+    state[0] = "two"
+    engine.freshness.refresh()
+    assert engine.snapshot.data.dataset == "five items" and not engine.recommend(1, 5).degraded
+    services.load = "m"
+    services.model = replace(services.model, load_digest="m")
+    deadline = time.monotonic() + 5
+    while engine.snapshot.data.dataset != "other" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    found = engine.recommend(1, 5)
+    engine.close()
+    assert found.snapshot.data is second and not found.degraded
 
 
 def changing_engine(services: Services, state: list[str], second: Any, refresh_seconds: float) -> Engine:

@@ -131,7 +131,7 @@ def test_a_vector_that_the_tower_could_not_make_follows(make: Make) -> None:
 
 def test_a_tower_of_other_items_makes_no_vector(make: Make) -> None:
     services = Services()
-    services.tower = ServedModel("4", (), "another hash", "")
+    services.tower = ServedModel("4", (), "another hash", "", "l")
     engine = make(services)
     assert record(engine, 42, [Impression(1, 5.0, 10)]) == Recorded(1, ("triton",))
     assert services.users[42].vector == () and services.waiting == {42}

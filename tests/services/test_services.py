@@ -158,12 +158,15 @@ def test_a_password_is_made_once_and_kept_private(tmp_path: Path, monkeypatch: p
     env_file = tmp_path / ".env"
     env_file.write_text("WEB_PORT=5050\nES_PASSWORD=\n")
     monkeypatch.setattr(credentials, "ENV_FILE", env_file)
-    monkeypatch.setenv("ES_PASSWORD", "")
-    made = credentials.elasticsearch_password(Settings(_env_file=None))
-    assert len(made) >= 24 and env_file.read_text() == f"WEB_PORT=5050\nES_PASSWORD={made}\n"
-    assert env_file.stat().st_mode & 0o777 == 0o600
+    for name in ("ES_PASSWORD", "REDIS_PASSWORD"):
+        monkeypatch.setenv(name, "")
+    made = credentials.passwords(credentials.with_passwords(Settings(_env_file=None)))
+    es, redis = made["es_password"], made["redis_password"]
+    assert env_file.read_text() == f"WEB_PORT=5050\nES_PASSWORD={es}\nREDIS_PASSWORD={redis}\n"
+    assert len(es) >= 24 <= len(redis) and es != redis and env_file.stat().st_mode & 0o777 == 0o600
     monkeypatch.setenv("ES_PASSWORD", "given")
-    assert credentials.elasticsearch_password(Settings()) == "given" and "given" not in env_file.read_text()
+    again = credentials.passwords(credentials.with_passwords(Settings(_env_file=env_file)))
+    assert again == {"es_password": "given", "redis_password": redis} and "given" not in env_file.read_text()
 
 
 @pytest.mark.parametrize("serves", [True, False])
@@ -185,11 +188,12 @@ def docker_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     calls = tmp_path / "calls"
     docker = tmp_path / "bin/docker"
     docker.parent.mkdir()
-    docker.write_text(f'#!/bin/sh\nfor last; do :; done\necho "$ES_PASSWORD $last" >>"{calls}"\n')
+    docker.write_text(f'#!/bin/sh\nfor last; do :; done\necho "$ES_PASSWORD $REDIS_PASSWORD $last" >>"{calls}"\n')
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("SERVICES", "docker")
     monkeypatch.setenv("ES_PASSWORD", "")
+    monkeypatch.setenv("REDIS_PASSWORD", "")
     monkeypatch.setenv("RUN_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("ARTEFACTS_DIR", str(tmp_path / "artefacts"))
     monkeypatch.setattr(credentials, "ENV_FILE", tmp_path / ".env")
@@ -199,14 +203,15 @@ def docker_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_stopping_containers_makes_no_password(docker_calls: Path, tmp_path: Path) -> None:
     """compose.yaml cannot be read without one, so that stopping hands over any other."""
     stack.stop(Settings(_env_file=None))
-    password, command = docker_calls.read_text().split()
-    assert password and command == "down" and not (tmp_path / ".env").exists()
+    es, redis, command = docker_calls.read_text().split()
+    assert es and redis and command == "down" and not (tmp_path / ".env").exists()
 
 
 def test_starting_containers_makes_one(docker_calls: Path, tmp_path: Path) -> None:
-    compose.start(Settings(_env_file=None))
-    password, command = docker_calls.read_text().split()
-    assert command == "--detach" and (tmp_path / ".env").read_text().strip() == f"ES_PASSWORD={password}"
+    compose.start(credentials.with_passwords(Settings(_env_file=None)))
+    es, redis, command = docker_calls.read_text().split()
+    assert command == "--detach"
+    assert (tmp_path / ".env").read_text().splitlines() == [f"ES_PASSWORD={es}", f"REDIS_PASSWORD={redis}"]
 
 
 def test_every_server_is_stopped_and_has_its_place() -> None:

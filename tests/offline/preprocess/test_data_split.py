@@ -2,6 +2,7 @@
 
 import logging
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_exchange_center import catalogue
 from data_exchange_center.columns import Split
 from data_exchange_center.vocabularies import AGE_INDEX, FIXED_SIZES, GENDER_INDEX, GENRE_INDEX, OCCUPATION_INDEX
+from offline.preprocess import s1_data_split
 from offline.preprocess.encoding import encode_categories, item_table, vocabulary_index
-from offline.preprocess.s1_data_split import split_rows
+from offline.preprocess.s1_data_split import rated_again, split_rows, time_order
 
 
 def slow_split(rows: int) -> list[int | None]:
@@ -63,3 +66,39 @@ def test_vocabularies_are_the_specified_ones() -> None:
     assert dict(AGE_INDEX) == {1: 1, 18: 2, 25: 3, 35: 4, 45: 5, 50: 6, 56: 7}
     assert (OCCUPATION_INDEX[0], OCCUPATION_INDEX[20]) == (1, 21)
     assert FIXED_SIZES == {"gender": 3, "age": 8, "occupation": 22, "flag": 2}
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 3)), max_size=30))
+def test_the_last_rating_of_an_item_counts(rows: list[tuple[int, int, int]]) -> None:
+    """Against a dictionary that is filled by time, then in file order."""
+    users, items, times = (
+        (np.array(column, np.int64) for column in zip(*rows, strict=True)) if rows else [np.empty(0, np.int64)] * 3
+    )
+    order = time_order(users, times)
+    last = {(users[row], items[row]): row for row in order}
+    assert order[~rated_again(users[order], items[order])].tolist() == [row for row in order if row in last.values()]
+
+
+def test_a_filtered_item_is_never_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everything is rated twice, liked the second time."""
+    lines = [
+        f"{user}::{item}::{2 + 3 * again}::{100 * again + item}"
+        for user in (1, 2)
+        for again in (0, 1)
+        for item in range(1, 41)
+    ]
+    (tmp_path / "ratings.dat").write_text("\n".join([*lines, ""]))
+    (tmp_path / "movies.dat").write_text("".join(f"{item}::T::Drama\n" for item in range(1, 41)))
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("ARTEFACTS_DIR", str(tmp_path / "artefacts"))
+    s1_data_split.main()
+    assert "80 of 160 ratings are of an item that the user rated again" in caplog.text
+    rows = catalogue.DATASET.load().rows
+    assert (rows.ratings, rows.positives, rows.repeated) == (80, 80, 80)
+    columns = ["userid", "itemid"]
+    everything = pd.concat(
+        [a.load(columns).to_pandas() for a in (catalogue.OFFLINE_IMPRESSIONS, catalogue.ONLINE_IMPRESSIONS)]
+    )
+    assert len(everything) == 80 and not everything.duplicated().any()

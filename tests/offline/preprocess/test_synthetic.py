@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 
 from data_exchange_center.vocabularies import AGE_INDEX, GENRE_INDEX, OCCUPATION_INDEX
-from offline.preprocess.movielens import FILES, read_movies, read_ratings, read_users
+from offline.preprocess.readers.recognise import recognise
 from offline.preprocess.synthetic.files import END, RATING_SHARES, START, generate
 from offline.preprocess.synthetic.oracle import HELD_OUT, ORACLE_FILE, Truth, load_truth, oracle_scores
 from offline.preprocess.synthetic.scale import MINIMUM_RATINGS, Scale
 from tests.conftest import ROOT
 
+FILES = ("ratings.dat", "users.dat", "movies.dat")
 SMALL = Scale(users=400, items=600, ratings=30_000, max_userid=800_000, max_itemid=300_000)
 TINY = Scale(users=30, items=60, ratings=700, max_userid=30, max_itemid=60)
 
@@ -49,9 +50,8 @@ class Generated:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Generated:
     folder = tmp_path_factory.mktemp("small")
     generate(folder, SMALL)
-    ratings, users, movies = (
-        read(folder / file) for read, file in zip((read_ratings, read_users, read_movies), FILES, strict=True)
-    )
+    data = recognise(folder, "")
+    ratings, users, movies = data.ratings(), data.users(), data.movies()
     frame = ratings.to_pandas().sort_values(["userid", "timestamp"], kind="stable", ignore_index=True)
     return Generated(frame, users, movies, load_truth(folder / ORACLE_FILE))
 
@@ -110,7 +110,7 @@ def test_spread_of_ratings_users_and_items(small: Generated) -> None:
 
 def test_time_rises_within_ml_1m_s_with_ties(tmp_path: Path) -> None:
     generate(tmp_path, TINY)
-    ratings = read_ratings(tmp_path / FILES[0])
+    ratings = recognise(tmp_path, "").ratings()
     user, seconds = ratings["userid"].to_numpy(), ratings["timestamp"].to_numpy()
     steps = np.diff(seconds)[np.diff(user) == 0]
     assert (np.diff(user) >= 0).all() and (steps >= 0).all()
