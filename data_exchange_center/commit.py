@@ -4,8 +4,10 @@ They are written beside their places, the list of moves is recorded in one file,
 killed before the record leaves the old files; one killed after it is completed by the next reader.
 """
 
+import errno
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from data_exchange_center.artefact import Artefact, ArtefactError, Artefacts, Co
 from data_exchange_center.settings import Settings
 
 _COMMITS = ".commits"
+NO_ROOM = 1 << 20  # bytes
 
 
 class Writer:
@@ -36,9 +39,14 @@ class Writer:
         if artefact not in self._promised:
             raise ArtefactError(f"{artefact.path} is not among the WRITES of this stage.")
         place = artefact.file.with_name(artefact.file.name + self._suffix)
-        place.parent.mkdir(parents=True, exist_ok=True)
         self._written[artefact] = place
-        artefact.write(place, content)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            artefact.write(place, content)
+        except RuntimeError as error:  # PyTorch's, where a file cannot be written
+            if shutil.disk_usage(place.parent).free > NO_ROOM:
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place)) from error
 
     def check_complete(self) -> None:
         """Raises ArtefactError when something promised was not written."""

@@ -1,16 +1,23 @@
 """How a stage runs as a script: an expected error is shown as its sentence, without a traceback."""
 
+import errno
 import logging
+import os
 import sys
 from collections.abc import Callable
 
 from pydantic import ValidationError
 
+from data_exchange_center.settings import Settings
+
+NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
 
 def run_stage(main: Callable[[], None]) -> None:
     """Runs `main`; errors that name their remedy end the process with status 1 and one line on stderr.
 
-    Expected errors are bad settings, and every exception class that declares `is_expected = True`.
+    Expected errors are bad settings, a disk that is full or read-only, and every exception class that declares
+    `is_expected = True`.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     for noisy in ("elastic_transport.transport", "httpx", "feast", "onnxscript", "torch.onnx"):
@@ -20,6 +27,16 @@ def run_stage(main: Callable[[], None]) -> None:
     except ValidationError as error:
         for fault in error.errors():
             print(f"error: setting {'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        place = error.filename or Settings().artefacts
+        print(
+            f"error: {place} cannot be written: {os.strerror(error.errno).lower()}. What was there is as it was. Make "
+            "room, or see to the rights of the folder, or set ARTEFACTS_DIR to another.",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except Exception as error:
         if getattr(error, "is_expected", False):

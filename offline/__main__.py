@@ -7,12 +7,15 @@ present state differs from its record.
 """
 
 import ast
+import errno
 import hashlib
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,8 @@ STAGES = (
 )
 
 State = dict[str, Any]
+
+LEAST_ROOM = 16 << 20  # bytes that even the smallest data set's artefacts take
 
 
 def sources_of(module: str) -> set[Path]:
@@ -105,12 +110,26 @@ def run(name: str) -> None:
     print(f"  {used.seconds:.1f} s, {used.peak_mib:.0f} MiB at most", flush=True)
 
 
+def check_room(settings: Settings) -> None:
+    """Checks that the artefacts can be written, before any work is done for them.
+
+    Raises:
+        OSError: the folder is read-only, or has less room than the raw data and LEAST_ROOM.
+    """
+    with tempfile.NamedTemporaryFile(dir=settings.artefacts):
+        pass
+    needed = LEAST_ROOM + sum(file.stat().st_size for file in movielens.raw_data(settings).files)
+    if shutil.disk_usage(settings.artefacts).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(settings.artefacts))
+
+
 def main() -> None:
     """Goes through the stages in order and runs those whose state differs from their record."""
     settings = Settings()
     movielens.raw_data(settings)
     records = settings.artefacts / ".stages"
     records.mkdir(parents=True, exist_ok=True)
+    check_room(settings)
     for name in STAGES:
         stage = importlib.import_module(name)
         record = records / f"{name}.json"

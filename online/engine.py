@@ -1,5 +1,7 @@
 """All that the server holds for the life of its process, without the web framework."""
 
+import itertools
+import time
 from collections.abc import Callable
 
 from online.breakers import Breakers
@@ -13,6 +15,9 @@ from online.snapshot import Snapshot
 from online.user_events import UserEvents
 
 REFRESH_SECONDS = 60.0
+WARM_UP_SECONDS = 5.0
+WARM_UP_USERS = 8
+WARM_UP_SIZE = 50
 
 
 class Engine:
@@ -52,6 +57,17 @@ class Engine:
     def recommend(self, userid: int, size: int) -> Recommendation:
         """The top `size` items for a user, by the present snapshot."""
         return self.recommender.recommend(self.snapshot, userid, size)
+
+    def warm_up(self, seconds: float = WARM_UP_SECONDS) -> None:
+        """Makes recommendations for known users until the services respond in time, or the seconds are over.
+
+        A service's first answers take many times as long as its later ones: they would be too late for a request.
+        """
+        end, in_time = time.monotonic() + seconds, 0
+        for userid in itertools.cycle(self.snapshot.data.users[:WARM_UP_USERS]):
+            in_time = 0 if self.recommend(userid, WARM_UP_SIZE).degraded else in_time + 1
+            if in_time >= WARM_UP_USERS or time.monotonic() >= end:
+                return
 
     def close(self) -> None:
         """Ends the background threads."""

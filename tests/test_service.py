@@ -17,6 +17,7 @@ from typing import Any
 
 import flask.testing
 import pytest
+import redis
 import requests
 
 from benchmarks.speed.load import ask as ask_often
@@ -116,6 +117,23 @@ def test_a_load_says_again_what_the_artefacts_say(stack: Stack) -> None:
 def test_a_bad_event_is_refused(stack: Stack, event: Any, field: str, status: int) -> None:
     response = requests.post(f"{stack.url}/events", json=event, timeout=5)
     assert response.status_code == status and response.json()["error"]["field"] == field
+
+
+def test_nothing_listens_beyond_this_machine_and_redis_wants_its_password(stack: Stack) -> None:
+    """As `ss` shows it."""
+    recorder = Recorder(Path(stack.env["RUN_DIR"]))
+    processes = [recorder.running(name) for name in recorder.names()]
+    family = [member for process in processes if process for member in (process, *process.children(recursive=True))]
+    listening = {c.laddr.ip for member in family for c in member.net_connections("inet") if c.status == "LISTEN"}
+    assert listening and listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    arguments = " ".join(word for member in family for word in member.cmdline())
+    for name in ("REDIS_PASSWORD", "ES_PASSWORD"):
+        assert stack.env[name] not in arguments
+    with (
+        redis.Redis(port=int(stack.env["REDIS_PORT"])) as client,
+        pytest.raises(redis.AuthenticationError, match="required"),
+    ):
+        client.ping()
 
 
 # --- seen from outside -----------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from optuna.distributions import FloatDistribution
 
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array
+from data_exchange_center.columns import Column
 from data_exchange_center.commit import writing
 from data_exchange_center.documents import (
     RatedFmMetrics,
@@ -33,6 +34,7 @@ from offline.recall.factorization_machine import FactorizationMachine
 from offline.recall.fm_training import fit_rated, fit_retrieval, pair_logits, score_pairs
 from offline.recall.interactions import Interactions, Parts, read_parts
 from offline.retrieval_metrics import recall_at
+from offline.thin_data import check_enough
 from offline.tuning import Params, TuningResult, tune
 
 READS = (catalogue.DATASET, catalogue.OFFLINE_IMPRESSIONS)
@@ -114,6 +116,7 @@ def metrics_on_test(parts: Parts, logits: Float32Array, vectors: Vectors, bootst
 def main() -> None:
     """Chooses on valid, fits again on all training rows, measures on test, exports."""
     dataset = catalogue.DATASET.load()
+    check_enough(catalogue.OFFLINE_IMPRESSIONS.load([Column.SPLIT, Column.LABEL]))
     parts, seed = read_parts(dataset), dataset.seed
     rated, retrieval = tune_both(parts, seed)
     rated_model, _ = fit_rated(parts.training, rated.params["l2"], Schedule(rated.best.epochs), seed)

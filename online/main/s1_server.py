@@ -55,8 +55,10 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> flask.Flask:
         """One application a worker."""
         from online.main.app import create_app  # not at the top: see online/main/metrics.py
+        from online.main.current import ENGINE
 
         app = create_app(self._settings)
+        app.extensions[ENGINE].warm_up()  # before the worker takes any connection
         gc.collect()
         gc.freeze()  # what lives as long as the worker is not searched through in the middle of requests
         return app

@@ -47,6 +47,18 @@ def test_a_damaged_user_in_redis_is_named(key: str, served: Stack) -> None:
         client.close()
 
 
+def test_keys_of_others_are_left_alone_and_our_own_of_no_user_are_removed(served: Stack) -> None:
+    others = ("user_filter:anna", "user_term:00123", "recsys_of_others:1")
+    own = (REDIS_TERM.format("00123"), REDIS_TERM.format("anna"), REDIS_RECENT.format(2**44))
+    with redis_client(Settings(), 5) as client:
+        client.mset(dict.fromkeys((*others, *own), "x"))
+        try:
+            succeed(LOADERS[0], **served.env)
+            assert [client.exists(key) for key in (*others, *own)] == [1, 1, 1, 0, 0, 0]
+        finally:
+            client.delete(*others, *own)
+
+
 # --- Feast -----------------------------------------------------------------------------------------------------------
 
 
@@ -62,6 +74,16 @@ def test_a_damaged_value_and_a_missing_user_in_feast_are_named(served: Stack) ->
     nobody = pa.table({"userid": [2**40], **{name: [0] for name in entity_columns("user")}})
     with pytest.raises(LoadError, match=f"holds nothing as user_index of user {2**40}"):
         s1_feature_to_feast.check(caller, "user", nobody)
+
+
+def test_a_load_wins_over_rows_of_a_clock_that_ran_ahead(served: Stack) -> None:
+    userid, hours_ahead = sorted(users_to_load())[5], 3 * 3600 * 10**9
+    caller = FeastCaller(Settings(), 30)
+    caller.push_history(userid, dict.fromkeys(HISTORY_COUNTS, 9), time.time_ns() + hours_ahead)
+    printed = succeed(LOADERS[3], **served.env)
+    assert f"Feast holds 9 as {HISTORY_COUNTS[0]} of user {userid}" in printed and "loaded again" in printed
+    s1_feature_to_feast.check(caller, "user", expected_features("user", {}))
+    assert "loaded again" not in succeed(LOADERS[3], **served.env)
 
 
 class SlowRegistry:

@@ -170,6 +170,20 @@ def test_a_new_users_history_is_used_although_their_profile_is_unknown(make: Mak
     assert not found.degraded
 
 
+def test_warming_up_ends_once_all_services_respond_and_when_the_time_is_over(make: Make) -> None:
+    services = Services(("elasticsearch",))
+    engine = make(services)
+    services.calls.clear()
+    began = time.monotonic()
+    engine.warm_up(0.1)
+    assert 0.1 <= time.monotonic() - began < 1 and services.calls.count("redis") > 8
+    services.down = ()
+    time.sleep(RETRY_SECONDS)
+    services.calls.clear()
+    engine.warm_up(10)
+    assert services.calls.count("triton") == 8
+
+
 # --- stores that have lost something, or hold another load -----------------------------------------------------------
 
 

@@ -3,6 +3,13 @@
 
 const at = (id) => document.getElementById(id);
 const NOBODY = "0"; // ids start at 1, so nobody is a user that no store knows
+// What a list had to do without, by the service that could not be used.
+const MISSING = {
+  redis: "popular items: what you liked is not at hand now",
+  elasticsearch: "popular items: the search for what suits you is not at hand now",
+  feast: "ranked without your profile, which is not at hand now",
+  triton: "in the order in which it was found: the ranking is not at hand now",
+};
 let shown = new Set(); // the items of the list on the page
 let latest = 0; // number of the latest request: a slow response to an earlier one must not replace its list
 
@@ -81,7 +88,7 @@ async function show(userid, message, mark = false) {
     showItems(userid, response.items, mark);
     const notes = [message || (userid === NOBODY ? "Nobody in particular" : `User ${userid}`)];
     if (response.fallback) notes.push("not known: popular items");
-    if (response.degraded) notes.push(`without ${response.degraded.join(", ")}`);
+    if (response.degraded) notes.push(response.degraded.map((service) => MISSING[service]).join(", "));
     if (response.explain.terms.length) notes.push(`likes ${response.explain.terms.join(", ")}`);
     if (response.model_version) notes.push(`model version ${response.model_version}`);
     at("status").textContent = notes.join(" · ");
