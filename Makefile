@@ -3,7 +3,9 @@
 
 PY := .venv/bin/python
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
-PYTHON_VERSIONS := >=3.11,<3.14
+# Those that every locked package has a wheel for; a newer one would have to compile some, if it can.
+PYTHON_VERSIONS := >=3.11,<3.13
+NEEDS_PYTHON := echo "error: Python 3.11 or 3.12 is needed: install one (Debian: apt install python3.11, or: uv python install 3.12)"; exit 1
 # pandas, torch and Feast take seconds longer to import without their bytecode.
 INSTALL := $(UV) pip install --quiet --compile-bytecode --require-hashes
 
@@ -23,13 +25,13 @@ install: .venv/.installed .venv-triton/.installed ## the two environments, from 
 	.tools/bin/python -m pip install --quiet uv
 
 .venv/.installed: requirements.lock pyproject.toml | $(filter .tools/bin/uv,$(UV))
-	$(UV) venv --quiet --clear --no-python-downloads --python '$(PYTHON_VERSIONS)' .venv
+	$(UV) venv --quiet --clear --no-python-downloads --python '$(PYTHON_VERSIONS)' .venv || { $(NEEDS_PYTHON); }
 	$(INSTALL) --python .venv -r requirements.lock
 	$(UV) pip install --quiet --python .venv --no-deps --editable .
 	touch $@
 
 .venv-triton/.installed: services/triton-requirements.lock | $(filter .tools/bin/uv,$(UV))
-	$(UV) venv --quiet --clear --no-python-downloads --python '$(PYTHON_VERSIONS)' .venv-triton
+	$(UV) venv --quiet --clear --no-python-downloads --python '$(PYTHON_VERSIONS)' .venv-triton || { $(NEEDS_PYTHON); }
 	$(INSTALL) --python .venv-triton -r services/triton-requirements.lock
 	touch $@
 

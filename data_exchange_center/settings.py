@@ -1,10 +1,11 @@
 """Every host, port, folder and credential, from the environment or the git-ignored `.env`."""
 
 import json
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from data_exchange_center.serving_names import FEAST_REDIS_DATABASE
@@ -17,6 +18,16 @@ FEAST_REPOSITORY = ROOT / "data_exchange_center/online/feast"
 Dataset = Literal[
     "generated", "ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m", "ml-latest-small", "ml-latest"
 ]
+
+
+def _plain(password: SecretStr) -> SecretStr:
+    """Refuses what Redis's configuration or Feast's connection string would not take literally."""
+    if not re.fullmatch(r"[\w-]*", password.get_secret_value(), re.ASCII):
+        raise ValueError("may hold letters, digits, _ and - alone")
+    return password
+
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
 class Settings(BaseSettings):
@@ -34,23 +45,24 @@ class Settings(BaseSettings):
     run_dir: Path = Path(".run")  # process ids, logs and data of one stack
 
     redis_host: str = "127.0.0.1"
-    redis_port: int = 6379
-    redis_password: SecretStr = SecretStr("")
+    redis_port: Port = 6379
+    redis_password: Annotated[SecretStr, AfterValidator(_plain)] = SecretStr("")
     es_host: str = "127.0.0.1"
-    es_port: int = 9200
+    es_port: Port = 9200
     es_user: str = "elastic"
     es_password: SecretStr = SecretStr("")
     feast_host: str = "127.0.0.1"
-    feast_port: int = 6566
+    feast_port: Port = 6566
     triton_host: str = "127.0.0.1"
-    triton_http_port: int = 8000
-    triton_grpc_port: int = 8001
-    triton_metrics_port: int = 8002
+    triton_http_port: Port = 8000
+    triton_grpc_port: Port = 8001
+    triton_metrics_port: Port = 8002
 
     web_host: str = "127.0.0.1"
-    web_port: int = 5000
+    web_port: Port = 5000
     web_workers: int = 2
     web_threads: int = 8
+    events_token: SecretStr = SecretStr("")
 
     def folder(self, path: Path) -> Path:
         """A folder setting as an absolute path; a relative one counts from the repository's root, not from `.`."""

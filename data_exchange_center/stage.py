@@ -33,8 +33,8 @@ def run_stage(main: Callable[[], None]) -> None:
             raise
         place = error.filename or Settings().artefacts
         print(
-            f"error: {place} cannot be written: {os.strerror(error.errno).lower()}. What was there is as it was. Make "
-            "room, or see to the rights of the folder, or set ARTEFACTS_DIR to another.",
+            f"error: {place} cannot be used: {os.strerror(error.errno).lower()}. Make room, or see to its rights, or "
+            "set ARTEFACTS_DIR to another folder; what was there before is as it was.",
             file=sys.stderr,
         )
         sys.exit(1)

@@ -129,7 +129,7 @@ def main() -> None:
     movielens.raw_data(settings)
     records = settings.artefacts / ".stages"
     records.mkdir(parents=True, exist_ok=True)
-    check_room(settings)
+    has_room = False
     for name in STAGES:
         stage = importlib.import_module(name)
         record = records / f"{name}.json"
@@ -138,6 +138,9 @@ def main() -> None:
         if recorded(record) == {**inputs, "writes": digests(stage.WRITES)}:
             print(f"{name}: unchanged", flush=True)
             continue
+        if not has_room:
+            check_room(settings)
+            has_room = True
         print(f"{name}:", flush=True)
         run(name)
         draft = record.with_suffix(".draft")

@@ -16,6 +16,7 @@ from online.user_events import UserEvents
 
 REFRESH_SECONDS = 60.0
 WARM_UP_SECONDS = 5.0
+WARM_UP_PAUSE = 0.25  # after a service that did not respond in time
 WARM_UP_USERS = 8
 WARM_UP_SIZE = 50
 
@@ -65,9 +66,12 @@ class Engine:
         """
         end, in_time = time.monotonic() + seconds, 0
         for userid in itertools.cycle(self.snapshot.data.users[:WARM_UP_USERS]):
-            in_time = 0 if self.recommend(userid, WARM_UP_SIZE).degraded else in_time + 1
+            is_degraded = bool(self.recommend(userid, WARM_UP_SIZE).degraded)
+            in_time = 0 if is_degraded else in_time + 1
             if in_time >= WARM_UP_USERS or time.monotonic() >= end:
                 return
+            if is_degraded:
+                time.sleep(WARM_UP_PAUSE)
 
     def close(self) -> None:
         """Ends the background threads."""

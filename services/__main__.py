@@ -8,6 +8,7 @@ fault that starting it would not cure.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -40,6 +41,7 @@ def main() -> None:
         prog="python -m services", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("verb", choices=VERBS)
+    os.umask(0o022)  # under root Elasticsearch runs as another user, who must be able to read what is unpacked here
     VERBS[parser.parse_args().verb](Settings())
 
 

@@ -5,7 +5,7 @@ import shutil
 import redis
 
 from data_exchange_center.settings import Settings
-from services.processes import Port, Recorder
+from services.processes import Port, Recorder, ServiceError
 
 DURABLE = ["--save", "", "--appendonly", "yes"]  # what was loaded, and every event, outlives the process
 TIMEOUT = 5.0
@@ -23,6 +23,11 @@ def is_ready(settings: Settings) -> bool:
         address = settings.redis_host, settings.redis_port
         with redis.Redis(*address, password=password, socket_timeout=TIMEOUT) as client:
             return bool(client.ping())
+    except redis.AuthenticationError as error:
+        raise ServiceError(
+            f"Redis at {settings.redis_host}:{settings.redis_port} runs with another password than REDIS_PASSWORD, or "
+            "without one: `make stop`, then `make services`."
+        ) from error
     except redis.RedisError:
         return False
 

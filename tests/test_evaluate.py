@@ -16,7 +16,7 @@ from benchmarks.quality.item_catalogue import ItemCatalogue
 from benchmarks.quality.list_metrics import accuracy, beyond_accuracy, coverage
 from benchmarks.quality.online_rows import OnlineRows
 from benchmarks.quality.replay import ReplayError, check_served
-from benchmarks.quality.server_lists import same_order
+from benchmarks.quality.server_lists import same_list
 from data_exchange_center import catalogue
 from data_exchange_center.settings import Settings
 from offline.metrics import Bootstrap
@@ -56,11 +56,20 @@ def test_a_difference_is_called_one_only_when_it_is() -> None:
     assert difference(one, one + 0.1, bootstrap)["verdict"] == "lower"
 
 
+def scored(*items: tuple[int, float, float]) -> list[ScoredItem]:
+    """(item, score, recall score) each."""
+    return [ScoredItem(itemid, score, recall, None, ()) for itemid, score, recall in items]
+
+
 def test_lists_are_the_same_but_for_ties() -> None:
-    expected = [ScoredItem(i, s, s, None, ()) for i, s in ((1, 3.0), (2, 2.00001), (3, 2.0))]
-    assert same_order([(1, 3.0), (3, 2.00001), (2, 2.0)], expected)
-    assert not same_order([(2, 3.0), (1, 2.0), (3, 2.0)], expected)
-    assert not same_order([(1, 3.0), (2, 2.0)], expected)
+    expected = scored((1, 3.0, 5.0), (2, 2.00001, 4.0), (3, 2.0, 3.0))
+    assert same_list(scored((1, 3.0, 5.0), (3, 2.00001, 3.0), (2, 2.0, 4.0)), expected)
+    assert not same_list(scored((2, 3.0, 4.0), (1, 2.0, 5.0), (3, 2.0, 3.0)), expected)
+    assert not same_list(scored((1, 3.0, 5.0), (2, 2.0, 4.0)), expected)
+    # Item 9 was found in the place of item 3, which it ties with in recall; its own score is another item's.
+    assert same_list(scored((9, 3.5, 3.00001), (1, 3.0, 5.0), (2, 2.0, 4.0)), expected)
+    assert not same_list(scored((9, 3.5, 3.1), (1, 3.0, 5.0), (2, 2.0, 4.0)), expected)
+    assert not same_list(scored((9, 3.5, 3.0), (2, 3.0, 4.0), (1, 2.0, 5.0)), expected)
 
 
 def test_the_funnel_narrows(artefacts: Offline) -> None:

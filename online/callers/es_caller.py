@@ -92,7 +92,7 @@ class ElasticsearchCaller:
             raise ServiceUnavailable("elasticsearch", error) from error
         if found != expected.items:
             what = f"{found} items of the load {expected.load_digest} behind {ES_ALIAS}, which has {expected.items}"
-            raise ServiceUnavailable("elasticsearch", f"it holds {what}: run `make load`")
+            raise StoreFault("elasticsearch", f"it holds {what}: run `make load`")
 
     def close(self) -> None:
         """Closes the connections."""
@@ -102,12 +102,13 @@ class ElasticsearchCaller:
         """As `search`, in the served index, which must be of the load with this digest.
 
         Raises:
-            ServiceUnavailable: as `search` does, and where nothing is found although the user has not seen all items:
+            ServiceUnavailable: as `search` does.
+            StoreFault: as `search` does, and where nothing is found although the user has not seen all items:
                 the index is empty, or of another load.
         """
         found = self.search(user, items, prefix=ES_INDEX_OF_LOAD.format(load))
         if not len(found) and user.vector and len(user.seen) < items:
-            raise ServiceUnavailable(
+            raise StoreFault(
                 "elasticsearch", f"it found none of {items} items of the load {load} behind {ES_ALIAS}: run `make load`"
             )
         return found

@@ -16,7 +16,12 @@ from data_exchange_center.triton_models import MODELS, RANKER, TOWER, TritonMode
 from online.callers.types import Expected, RankingScores, ServedModel, ServiceUnavailable
 
 # A restarted server is used again within a second; by default gRPC waits for up to two minutes.
-CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+# No proxy of the environment has a say in how the stack's own server is reached.
+CHANNEL = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.enable_http_proxy", 0),
+]
 FAULTS = (InferenceServerException, AttributeError, ValueError, TypeError)
 
 Arrays = Sequence[npt.NDArray[Any]]

@@ -5,6 +5,7 @@ import flask
 from data_exchange_center.settings import Settings
 from online.engine import Engine
 from online.main import events, operations, page, recommendations
+from online.main.access import protect
 from online.main.backends import connect
 from online.main.current import ENGINE
 from online.main.refusals import MOST_BODY_BYTES, handle_errors
@@ -26,6 +27,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.extensions[ENGINE] = engine or Engine(connect(settings), threads=settings.web_threads)
     log_requests(app)
     handle_errors(app)
+    protect(app, settings)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     return app

@@ -1,6 +1,5 @@
 """/openapi.json, made of the models of contract.py that validate every request and response."""
 
-from functools import cache
 from typing import Any
 
 from openapi_pydantic import OpenAPI
@@ -43,7 +42,6 @@ BAD_BODY = (
 )
 
 
-@cache
 def openapi_document() -> dict[str, Any]:
     """The document, version 3.1."""
     many = {"type": "array", "items": _schema(contract.Event), "minItems": 1, "maxItems": contract.MOST_EVENTS}
@@ -74,6 +72,7 @@ def openapi_document() -> dict[str, Any]:
                 "responses": _responses(
                     contract.EventsResponse,
                     *BAD_BODY,
+                    (401, contract.ErrorResponse, "EVENTS_TOKEN is set, and the header lacks it."),
                     (404, contract.ErrorResponse, "The item is not in the catalogue."),
                     not_recorded,
                 ),

@@ -6,7 +6,7 @@ import flask
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from online.callers.types import ServiceUnavailable
+from online.callers.types import ServiceUnavailable, StoreFault
 from online.main.contract import ErrorResponse, Fault
 from online.main.responses import as_json
 
@@ -32,7 +32,8 @@ def _invalid(error: ValidationError) -> flask.Response:
 
 
 def _unavailable(error: ServiceUnavailable) -> flask.Response:
-    response = refusal(503, error.service, "cannot be used now; try again in a second")
+    rule = str(error) if isinstance(error, StoreFault) else "cannot be used now; try again in a second"
+    response = refusal(503, error.service, rule)
     response.headers["Retry-After"] = "1"
     return response
 

@@ -26,7 +26,9 @@ def main() -> None:
     userid = arguments.userid or catalogue.USER_FILTER.load([Column.USERID])[Column.USERID][0].as_py()
     url = f"http://{settings.web_host}:{settings.web_port}/recommend"
     try:
-        response = requests.get(url, {"userid": userid, "size": arguments.size}, timeout=TIMEOUT)
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy of the environment has a say in how the own server is reached
+            response = session.get(url, params={"userid": userid, "size": arguments.size}, timeout=TIMEOUT)
     except requests.ConnectionError:
         print(f"error: nothing responds at {url}: start the server with `make serve`.", file=sys.stderr)
         sys.exit(1)

@@ -1,5 +1,8 @@
 """Establishes that the real Triton's scores are PyTorch's, in any number, and that one list has one model version."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,7 +21,7 @@ from offline_to_online.exported_model import trained_ranker, trained_tower
 from online.callers.triton_caller import TritonCaller
 from online.callers.types import ServedModel, ServiceUnavailable, StoreFault
 from online.serving_data import ServingData
-from tests.conftest import Stack
+from tests.conftest import ROOT, Stack
 from tests.online.stand_ins import DATA
 
 LISTS = 2 * TRITON_MAX_BATCH
@@ -75,6 +78,22 @@ def test_a_missing_version_and_a_missing_server_are_unavailable(served: Stack, m
     ):
         with pytest.raises(ServiceUnavailable, match="triton"):
             call()
+
+
+PING = """
+from data_exchange_center.settings import Settings
+from online.callers.triton_caller import TritonCaller
+from online.serving_data import ServingData
+TritonCaller(Settings(), 5).ping(ServingData.load().expected)
+"""
+
+
+def test_no_proxy_is_asked_for_the_own_server(served: Stack) -> None:
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"), "http://127.0.0.1:9")
+    env = {**{name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}, **served.env, **proxies}
+    subprocess.run([sys.executable, "-c", PING], cwd=ROOT, env=env, check=True, timeout=60)
+    client = [sys.executable, "-m", "online.main.s2_client", "--size", "3"]
+    assert "recalled by" in subprocess.run(client, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout
 
 
 # --- replaced versions, without a server -----------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def test_what_cannot_be_written_is_a_sentence(number: int, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         run_stage(stage)
     told = capsys.readouterr().err
-    assert told.startswith("error: some/file cannot be written: ") and "ARTEFACTS_DIR" in told
+    assert told.startswith("error: some/file cannot be used: ") and "ARTEFACTS_DIR" in told
     assert told.count("\n") == 1
 
 

@@ -163,6 +163,25 @@ def test_ranks_times_and_features_are_explained(client: flask.testing.FlaskClien
     assert set(explain["user_features"].values()) == {1} and len(explain["user_features"]) == 40
 
 
+def test_a_token_is_asked_for_where_one_is_set() -> None:
+    engine, event = engine_on(Services()), {"userid": 1, "itemid": 1, "rating": 5, "ts": 3}
+    client = create_app(Settings(events_token="a secret"), engine).test_client()
+    for headers in (
+        {},
+        {"Authorization": "Bearer another"},
+        {"Authorization": "a secret"},
+        {"Authorization": "Bearer é"},
+    ):
+        for refused in (client.post("/events", json=event, headers=headers), client.get("/metrics", headers=headers)):
+            assert refused.status_code == 401 and refused.headers["WWW-Authenticate"] == "Bearer"
+            assert refused.json is not None and refused.json["error"]["field"] == "Authorization"
+    token = {"Authorization": "Bearer a secret"}
+    assert client.post("/events", json=event, headers=token).json == {"accepted": 1, "duplicates": 0}
+    assert client.get("/metrics", headers=token).status_code == 200
+    assert client.get("/recommend?userid=1").status_code == client.get("/health").status_code == 200
+    engine.close()
+
+
 def test_whether_the_services_are_ready() -> None:
     services, index = Services(), Services()
 

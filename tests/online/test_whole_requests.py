@@ -94,10 +94,38 @@ def test_a_connection_is_used_again_and_two_requests_may_come_at_once(port: int)
         assert b"again" in received_until(connection, b"there")
 
 
+def test_what_ends_before_its_end_is_refused_and_holds_no_thread(port: int) -> None:
+    """A head without an end, and a body that is shorter than it says: gunicorn's own parser would wait for the rest."""
+    long_head = b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (MOST_HEAD_BYTES // 6)
+    malformed = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n"
+    slow = [opened(port, sent) for sent in (long_head, malformed) for _ in range(8)]
+    began = time.monotonic()
+    assert ask(port) == b"hello" and time.monotonic() - began < 1
+    for connection in slow:
+        connection.close()
+
+
+def test_a_client_that_waits_to_be_told_to_go_on_is_told(port: int) -> None:
+    with opened(port, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n") as connection:
+        received_until(connection, b"100 Continue\r\n\r\n")
+        connection.sendall(b"hello")
+        received_until(connection, b"\r\n\r\nhello")
+
+
+def test_clients_that_do_not_close_stop_nobody(port: int) -> None:
+    lingering = [opened(port, b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n") for _ in range(20)]
+    for connection in lingering:
+        received_until(connection, b"\r\n\r\n")
+    began = time.monotonic()
+    assert ask(port) == b"hello" and time.monotonic() - began < 1
+    for connection in lingering:
+        connection.close()
+
+
 def test_a_chunked_body_is_answered(port: int) -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     with opened(port, head + b"5\r\nhello\r\n") as connection:
-        connection.sendall(b"0\r\n\r\n")
+        connection.sendall(b"0\r\nX: y\r\n\r\n")
         received_until(connection, b"hello")
 
 
@@ -114,6 +142,10 @@ def test_a_chunked_body_is_answered(port: int) -> None:
         (b"POST / HTTP/1.1\r\nContent-Length: 99999999" + HEAD_END + b"a" * (MOST_BODY_BYTES + 1), True),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked" + HEAD_END + b"1\r\na\r\n", False),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked" + HEAD_END + b"1\r\na\r\n0\r\n\r\n", True),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked" + HEAD_END + b"1\r\na\r\n0\r\nX: y\r\n\r\n", True),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked" + HEAD_END + b"1\r\na\r\n0\r\nX: y\r\n", False),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked" + HEAD_END + b"ff\r\nabc0\r\n\r\n", False),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked" + HEAD_END + b"-5\r\n", True),
     ],
 )
 def test_when_a_request_is_whole(received: bytes, whole: bool) -> None:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from data_exchange_center.settings import Settings
+from services import __main__ as services_main
 from services import (
     compose,
     credentials,
@@ -177,9 +178,22 @@ def test_serving_says_that_no_web_server_responds(serves: bool, health: str) -> 
     assert done.stdout == ("" if serves else f"no web server responds at 127.0.0.1:{port}\n")
 
 
-def test_another_fault_is_not_taken_for_a_missing_web_server() -> None:
-    done = run_module("services", "serving", WEB_PORT="many")
-    assert done.returncode == 1 and "WEB_PORT" in done.stderr
+@pytest.mark.parametrize("port", ["many", "0", "65536"])
+def test_another_fault_is_not_taken_for_a_missing_web_server(port: str) -> None:
+    done = run_module("services", "serving", WEB_PORT=port)
+    assert done.returncode == 1 and done.stderr.startswith("error: setting WEB_PORT: ")
+
+
+def test_what_is_unpacked_can_be_read_by_the_user_that_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks: list[int] = []
+    monkeypatch.setitem(services_main.VERBS, "stop", lambda _: masks.append(os.umask(0o022)))
+    monkeypatch.setattr(sys, "argv", ["services", "stop"])
+    before = os.umask(0o077)
+    try:
+        services_main.main()
+    finally:
+        os.umask(before)
+    assert masks == [0o022]
 
 
 @pytest.fixture
