@@ -87,7 +87,7 @@ for name, place in zip(added, places):
     other[:, place] += 3
     changes[name] = float(np.abs(logits(other) - logits(dense)).max())
 meta = catalogue.FEATURE_META.load()
-configuration = text_format.Parse(model_configuration(RANKER, meta.feature_hash, "d"), triton.ModelConfig())
+configuration = text_format.Parse(model_configuration(RANKER, meta.feature_hash, "d", "l"), triton.ModelConfig())
 print(json.dumps({
     "columns": features.COLUMNS,
     "meta": meta.columns,
@@ -210,7 +210,9 @@ def test_nothing_changes_without_a_derived_feature() -> None:
     """The functions add to what the tables have; the declared 59 all come from tables."""
     assert derived_features._FUNCTIONS == {}
     assert len(COLUMNS) == 59 and DENSE_COLUMNS == HISTORY_COUNTS
-    assert f'columns"\n  value {{\n    string_value: "{",".join(COLUMNS)}"' in model_configuration(RANKER, "h", "d")
+    assert f'columns"\n  value {{\n    string_value: "{",".join(COLUMNS)}"' in model_configuration(
+        RANKER, "h", "d", "l"
+    )
 
 
 SCHEMA = pa.schema([("itemid", pa.int64()), ("length", pa.uint8())])
