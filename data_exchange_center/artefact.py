@@ -266,6 +266,12 @@ def _ascends(columns: list[pa.ChunkedArray], strictly: bool) -> bool:
     return not (strictly and pc.any(undecided).as_py())
 
 
+def file_digest(file: Path) -> str:
+    """The sha256 of a file, in hexadecimal digits."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def _digest(table: pa.Table) -> str:
     """sha256 of the rows, as Arrow would send them."""
     digest = hashlib.sha256()

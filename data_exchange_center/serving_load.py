@@ -7,7 +7,7 @@ other artefacts, is no store that knows nothing, and an answer comes from one lo
 import hashlib
 
 from data_exchange_center import catalogue
-from data_exchange_center.artefact import Artefacts
+from data_exchange_center.artefact import Artefacts, file_digest
 
 LOADED: Artefacts = (
     catalogue.DATASET,
@@ -31,6 +31,5 @@ def load_digest() -> str:
     """
     digest = hashlib.sha256()
     for artefact in LOADED:
-        with artefact.existing_file().open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+        digest.update(bytes.fromhex(file_digest(artefact.existing_file())))
     return digest.hexdigest()[:16]

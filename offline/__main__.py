@@ -8,7 +8,6 @@ present state differs from its record.
 
 import ast
 import errno
-import hashlib
 import importlib
 import json
 import os
@@ -19,12 +18,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from data_exchange_center.artefact import Artefacts
+from data_exchange_center.artefact import Artefacts, file_digest
 from data_exchange_center.commit import complete_interrupted_commits
 from data_exchange_center.measured_process import run_measured
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 from offline.preprocess import movielens
+from offline.preprocess.readers.layout import RawData
 
 STAGES = (
     "offline.preprocess.s1_data_split",
@@ -66,16 +66,10 @@ def sources_of(module: str) -> set[Path]:
     return found
 
 
-def digest(file: Path) -> str:
-    """The sha256 of a file."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def digests(artefacts: Artefacts) -> dict[str, str | None]:
     """The digest of each artefact by its path, None for one that is missing."""
     complete_interrupted_commits()
-    return {a.path: digest(a.file) if a.file.exists() else None for a in artefacts}
+    return {a.path: file_digest(a.file) if a.file.exists() else None for a in artefacts}
 
 
 def inputs_of(name: str, reads: Artefacts, settings: Settings) -> State:
@@ -89,7 +83,10 @@ def inputs_of(name: str, reads: Artefacts, settings: Settings) -> State:
         stats = {file: file.stat() for file in movielens.raw_data(settings).files}
         read = {str(file): [s.st_size, s.st_mtime_ns] for file, s in stats.items()}
         read["settings"] = [settings.dataset_name, settings.seed]
-    return {"code": {str(file.relative_to(ROOT)): digest(file) for file in sorted(sources_of(name))}, "reads": read}
+    return {
+        "code": {str(file.relative_to(ROOT)): file_digest(file) for file in sorted(sources_of(name))},
+        "reads": read,
+    }
 
 
 def recorded(record: Path) -> State | None:
@@ -110,23 +107,23 @@ def run(name: str) -> None:
     print(f"  {used.seconds:.1f} s, {used.peak_mib:.0f} MiB at most", flush=True)
 
 
-def check_room(settings: Settings) -> None:
-    """Checks that the artefacts can be written, before any work is done for them.
+def check_room(data: RawData, folder: Path) -> None:
+    """Checks that the artefacts of these data can be written into the folder, before any work is done for them.
 
     Raises:
         OSError: the folder is read-only, or has less room than the raw data and LEAST_ROOM.
     """
-    with tempfile.NamedTemporaryFile(dir=settings.artefacts):
+    with tempfile.NamedTemporaryFile(dir=folder):
         pass
-    needed = LEAST_ROOM + sum(file.stat().st_size for file in movielens.raw_data(settings).files)
-    if shutil.disk_usage(settings.artefacts).free < needed:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(settings.artefacts))
+    needed = LEAST_ROOM + sum(file.stat().st_size for file in data.files)
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def main() -> None:
     """Goes through the stages in order and runs those whose state differs from their record."""
     settings = Settings()
-    movielens.raw_data(settings)
+    data = movielens.raw_data(settings)
     records = settings.artefacts / ".stages"
     records.mkdir(parents=True, exist_ok=True)
     has_room = False
@@ -139,7 +136,7 @@ def main() -> None:
             print(f"{name}: unchanged", flush=True)
             continue
         if not has_room:
-            check_room(settings)
+            check_room(data, settings.artefacts)
             has_room = True
         print(f"{name}:", flush=True)
         run(name)

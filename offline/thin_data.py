@@ -1,9 +1,8 @@
 """What the models need to be fitted and measured at all, checked before the first of them is."""
 
-import pyarrow as pa
-import pyarrow.compute as pc
+from collections.abc import Mapping
 
-from data_exchange_center.columns import Column, Split
+from data_exchange_center.arrays import UInt8Array
 
 
 class ThinDataError(Exception):
@@ -12,22 +11,16 @@ class ThinDataError(Exception):
     is_expected = True
 
 
-def check_enough(impressions: pa.Table) -> None:
+def check_enough(labels: Mapping[str, UInt8Array]) -> None:
     """Checks that there is something to learn from, and something to measure on.
 
     Args:
-        impressions: `split` and `label` of the offline rows.
+        labels: of the rows of `train` (those of valid apart), `valid` and `test`; 1 where liked.
 
     Raises:
         ThinDataError: the rows to fit, or those of test, lack the one class or the other.
     """
-    split, label = impressions[Column.SPLIT], impressions[Column.LABEL]
-
-    def rows(part: int, liked: int) -> int:
-        return pc.sum(pc.and_(pc.equal(split, part), pc.equal(label, liked))).as_py() or 0
-
-    parts = (("train", Split.TRAIN), ("valid", Split.VALID), ("test", Split.TEST))
-    counts = {name: [rows(part, liked) for liked in (1, 0)] for name, part in parts}
+    counts = {name: (int(part.sum()), int((part == 0).sum())) for name, part in labels.items()}
     if min(*counts["train"], *counts["test"]) > 0:
         return
     told = ", ".join(f"{name} {liked:,} liked and {other:,} not" for name, (liked, other) in counts.items())

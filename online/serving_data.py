@@ -11,8 +11,6 @@ from data_exchange_center.features import COLUMNS, feature_hash, vocabulary_size
 from data_exchange_center.serving_load import LOADED, load_digest
 from online.callers.types import Expected, lost_user
 
-READS = (catalogue.DATASET, catalogue.USERS, catalogue.ITEMS, catalogue.POPULAR_ITEMS)
-
 
 @dataclass(frozen=True)
 class ItemMetadata:
@@ -71,7 +69,7 @@ class ServingData:
     @staticmethod
     def state() -> tuple[float, ...]:
         """A value that changes when one of the artefacts does."""
-        return tuple(artefact.file.stat().st_mtime for artefact in (*READS, *LOADED) if artefact.file.exists())
+        return tuple(artefact.file.stat().st_mtime for artefact in LOADED if artefact.file.exists())
 
     def knows(self, userid: int) -> bool:
         """Whether the user is among `users`."""

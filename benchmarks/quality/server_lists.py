@@ -16,24 +16,8 @@ TIE = 1e-4  # items whose scores are closer may stand in either order: Elasticse
 TIMEOUT = 30.0  # seconds
 
 
-def same_order(served: Sequence[tuple[int, float]], expected: Sequence[ScoredItem]) -> bool:
-    """Whether two lists are the same, but for items whose scores tie.
-
-    Args:
-        served: (itemid, score), best first.
-        expected: the list of the recommender on the artefacts.
-    """
-    if len(served) != len(expected):
-        return False
-    scores = {item.itemid: item.score for item in expected}
-    return all(
-        abs(score - own.score) < TIE and abs(scores.get(itemid, np.inf) - own.score) < TIE
-        for (itemid, score), own in zip(served, expected, strict=True)
-    )
-
-
 def same_list(served: Sequence[ScoredItem], expected: Sequence[ScoredItem]) -> bool:
-    """Whether the lists are the same but for ties.
+    """Whether the server's list is that of the recommender on the artefacts, but for items whose scores tie.
 
     Also at the edge of the candidates: where the scores of the last one found and the first one left out tie, either
     may have been found.
@@ -42,8 +26,12 @@ def same_list(served: Sequence[ScoredItem], expected: Sequence[ScoredItem]) -> b
     edge = [item.recall_score for item in (*served, *expected) if item.itemid not in in_both]
     if len(served) != len(expected) or (edge and max(edge) - min(edge) >= TIE):
         return False
-    ours = [(item.itemid, item.score) for item in served if item.itemid in in_both]
-    return same_order(ours, [item for item in expected if item.itemid in in_both])
+    ours, own = ([item for item in part if item.itemid in in_both] for part in (served, expected))
+    scores = {item.itemid: item.score for item in own}
+    return all(
+        abs(found.score - item.score) < TIE and abs(scores[found.itemid] - item.score) < TIE
+        for found, item in zip(ours, own, strict=True)
+    )
 
 
 def _scored_items(response: Mapping[str, Any]) -> list[ScoredItem]:

@@ -18,7 +18,6 @@ from optuna.distributions import FloatDistribution
 
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array
-from data_exchange_center.columns import Column
 from data_exchange_center.commit import writing
 from data_exchange_center.documents import (
     RatedFmMetrics,
@@ -116,8 +115,8 @@ def metrics_on_test(parts: Parts, logits: Float32Array, vectors: Vectors, bootst
 def main() -> None:
     """Chooses on valid, fits again on all training rows, measures on test, exports."""
     dataset = catalogue.DATASET.load()
-    check_enough(catalogue.OFFLINE_IMPRESSIONS.load([Column.SPLIT, Column.LABEL]))
     parts, seed = read_parts(dataset), dataset.seed
+    check_enough({"train": parts.train.labels, "valid": parts.valid.labels, "test": parts.test.labels})
     rated, retrieval = tune_both(parts, seed)
     rated_model, _ = fit_rated(parts.training, rated.params["l2"], Schedule(rated.best.epochs), seed)
     measured, served = (

@@ -168,7 +168,7 @@ class FeastCaller:
             raise ServiceUnavailable("feast", error) from error
 
     def ping(self, expected: Expected) -> None:
-        """Raises ServiceUnavailable unless Feast knows the views of users, and a user whom `data` knows."""
+        """Raises ServiceUnavailable unless Feast knows the views of users, and the user who is expected."""
         (is_known,) = self.features("user", [expected.userid or 0]).known
         if not is_known and expected.userid is not None:
             raise lost_user("feast", expected.userid)

@@ -101,7 +101,7 @@ class WholeRequestsWorker(ThreadWorker):  # type: ignore[misc]
 
     def _hand_over(self, conn: TConn) -> None:
         self._forget(conn)
-        conn.initialized = conn.data_ready = True
+        conn.initialized = True
         if conn.parser is None:
             # It reads what was collected and nothing else: no thread ever waits for a client.
             conn.parser = http.get_parser(conn.cfg, iter(()), conn.client)

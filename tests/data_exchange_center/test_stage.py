@@ -13,6 +13,7 @@ from data_exchange_center.commit import writing
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from offline.__main__ import check_room
+from offline.preprocess.movielens import raw_data
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -44,10 +45,10 @@ def test_a_full_disk_is_known_before_any_work(tmp_path: Path, monkeypatch: pytes
         (data / name).write_text("")
     monkeypatch.setenv("DATA_DIR", str(data))
     monkeypatch.setenv("ARTEFACTS_DIR", str(tmp_path))
-    check_room(Settings())
+    check_room(raw_data(Settings()), tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(300_000, 0, 300_000))
     with pytest.raises(OSError) as full:
-        check_room(Settings())
+        check_room(raw_data(Settings()), tmp_path)
     assert full.value.errno == errno.ENOSPC and full.value.filename == str(tmp_path)
 
 

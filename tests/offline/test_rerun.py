@@ -152,13 +152,13 @@ def inputs(artefacts: Offline, monkeypatch: pytest.MonkeyPatch) -> Any:
     """inputs_of a stage, with one artefact or source at a time replaced by another content."""
 
     def of_stage(name: str, changed: Path | None = None) -> dict[str, Any]:
-        plain = rerun.digest
+        plain = rerun.file_digest
 
         def digest(file: Path) -> str:
             return "changed" if file == changed else plain(file)
 
         with monkeypatch.context() as patched:
-            patched.setattr(rerun, "digest", digest)
+            patched.setattr(rerun, "file_digest", digest)
             return inputs_of(name, importlib.import_module(name).READS, Settings())
 
     return of_stage
@@ -203,8 +203,8 @@ def test_a_source_that_is_edited_while_its_stage_runs_is_redone(
         monkeypatch.setenv(name, value)
     (tmp_path / "copy/.stages" / f"{STAGES[2]}.json").unlink()
     edited: list[str] = []
-    plain = rerun.digest
-    monkeypatch.setattr(rerun, "digest", lambda file: "edited" if edited and file.suffix == ".py" else plain(file))
+    plain = rerun.file_digest
+    monkeypatch.setattr(rerun, "file_digest", lambda file: "edited" if edited and file.suffix == ".py" else plain(file))
     monkeypatch.setattr(rerun, "run", edited.append)  # the stage's artefacts stay, and its source changes meanwhile
     rerun.main()
     # From then on every source counts as edited, so that the later stages are redone, too.
@@ -213,6 +213,8 @@ def test_a_source_that_is_edited_while_its_stage_runs_is_redone(
     assert record is not None and "edited" not in record["code"].values()
     capsys.readouterr()
     edited.clear()
-    monkeypatch.setattr(rerun, "digest", lambda file: "edited" if file.name == "s1_term_recall.py" else plain(file))
+    monkeypatch.setattr(
+        rerun, "file_digest", lambda file: "edited" if file.name == "s1_term_recall.py" else plain(file)
+    )
     rerun.main()
     assert STAGES[2] in edited
