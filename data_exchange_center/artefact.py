@@ -5,10 +5,9 @@ belong to the rows of another table, the digest of that table. `load` checks all
 table is refused with a sentence instead of being joined row by row to the wrong rows.
 """
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
+from data_exchange_center.digests import table_digest
 from data_exchange_center.settings import Settings
 
 Content = TypeVar("Content")
@@ -50,15 +50,15 @@ class Artefact(ABC, Generic[Content]):
         return Settings().artefacts / self.path
 
     def existing_file(self) -> Path:
-        """The file, after any interrupted commit is completed.
+        """The file, after any interrupted commit is completed; within `writing`, what the stage has just written.
 
         Raises:
             ArtefactError: it is missing.
         """
-        from data_exchange_center.commit import complete_interrupted_commits  # which imports this module
+        from data_exchange_center.commit import complete_interrupted_commits, written_by  # which imports this module
 
         complete_interrupted_commits()
-        file = self.file
+        file = written_by.get().get(self, self.file)
         if not file.exists():
             raise ArtefactError(f"{file} is missing. It is made by {self.writer}: run that stage, or `make offline`.")
         return file
@@ -76,16 +76,25 @@ class Table(Artefact[pa.Table]):
     """A parquet file with a declared schema.
 
     Attributes:
-        schema: names and types of the columns, in order.
+        schema: names and types of the columns, in order; a function where they depend on the data set.
         sorted_by: columns by which the rows ascend.
         unique: whether no two rows agree in all of `sorted_by`.
         aligned_with: the table to whose rows this table's rows belong, one to one and in the same order.
     """
 
-    schema: pa.Schema
+    schema: pa.Schema | Callable[[], pa.Schema]
     sorted_by: tuple[str, ...] = ()
     unique: bool = True
     aligned_with: "Table | None" = None
+
+    @property
+    def present_schema(self) -> pa.Schema:
+        """The schema for the present data set.
+
+        Raises:
+            ArtefactError: it depends on the data set, and there is none.
+        """
+        return self.schema if isinstance(self.schema, pa.Schema) else self.schema()
 
     def load(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The table, or some of its columns.
@@ -94,12 +103,12 @@ class Table(Artefact[pa.Table]):
             ArtefactError: the file is missing, unreadable, has another schema, is out of order, or belongs to rows
                 that have been replaced since.
         """
-        file = self.existing_file()
-        names = self.schema.names if columns is None else list(columns)
+        file, schema = self.existing_file(), self.present_schema
+        names = schema.names if columns is None else list(columns)
         read = list(dict.fromkeys([*names, *self.sorted_by]))
         try:
             with pq.ParquetFile(file) as parquet:  # not read_table, which imports pandas: the server is free of it
-                if not parquet.schema_arrow.equals(self.schema):
+                if not parquet.schema_arrow.equals(schema):
                     raise ArtefactError(f"{file} has another schema than the catalogue: run {self.writer} again.")
                 metadata = parquet.schema_arrow.metadata or {}
                 table = parquet.read(read)
@@ -123,14 +132,15 @@ class Table(Artefact[pa.Table]):
                 those that they belong to.
             pa.ArrowInvalid: a value does not fit the declared type.
         """
-        if content.schema.names != self.schema.names:
+        schema = self.present_schema
+        if content.schema.names != schema.names:
             raise ArtefactError(
-                f"{self.path} has the columns {content.schema.names}, the catalogue declares {self.schema.names}: "
+                f"{self.path} has the columns {content.schema.names}, the catalogue declares {schema.names}: "
                 f"run {self.writer} again."
             )
-        table = content.cast(self.schema)
+        table = content.cast(schema)
         self._check_order(table, self.path)
-        metadata = {DIGEST: _digest(table), SORTED_BY: json.dumps(self.sorted_by)}
+        metadata = {DIGEST: table_digest(table), SORTED_BY: json.dumps(self.sorted_by)}
         if self.aligned_with:
             digest, rows = self.aligned_with.digest()
             if rows != table.num_rows:
@@ -264,31 +274,3 @@ def _ascends(columns: list[pa.ChunkedArray], strictly: bool) -> bool:
             return False
         undecided = equal if undecided is None else pc.and_(undecided, equal)
     return not (strictly and pc.any(undecided).as_py())
-
-
-def file_digest(file: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _digest(table: pa.Table) -> str:
-    """sha256 of the rows, as Arrow would send them."""
-    digest = hashlib.sha256()
-
-    class Sink:
-        closed = False
-
-        def write(self, block: Any) -> int:
-            digest.update(block)
-            return len(block)
-
-        def flush(self) -> None: ...
-
-        def close(self) -> None: ...
-
-    # Copied, since Arrow would send the padding of a slice as it lies in memory: its neighbours.
-    plain = table.replace_schema_metadata(None).take(pa.array(np.arange(len(table)))).combine_chunks()
-    with pa.ipc.new_stream(pa.PythonFile(Sink(), mode="w"), plain.schema) as stream:
-        stream.write_table(plain)
-    return digest.hexdigest()

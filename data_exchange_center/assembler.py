@@ -3,21 +3,16 @@
 The server, the consistency check and the making of the ranker's training lists all call this one function.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from data_exchange_center.arrays import BoolArray, Float32Array, FloatArray, Int64Array, IntArray
-from data_exchange_center.features import DENSE_COLUMNS, SPARSE_COLUMNS, entity_columns
+from data_exchange_center.features import FeatureSet
 from data_exchange_center.recall_features import recall_features
 
-USER_COLUMNS = entity_columns("user")
-ITEM_COLUMNS = entity_columns("item")
-
 Block = tuple[slice, slice]  # columns of the model's input, and the same columns of an entity
-
-UNKNOWN_USER: Int64Array = np.zeros(len(USER_COLUMNS), np.int64)
-UNKNOWN_ITEM: Int64Array = np.zeros(len(ITEM_COLUMNS), np.int64)
 
 
 def _blocks(inputs: tuple[str, ...], entity: tuple[str, ...]) -> list[Block]:
@@ -34,23 +29,36 @@ def _blocks(inputs: tuple[str, ...], entity: tuple[str, ...]) -> list[Block]:
     return blocks
 
 
-_SPARSE = _blocks(SPARSE_COLUMNS, USER_COLUMNS), _blocks(SPARSE_COLUMNS, ITEM_COLUMNS)
-_DENSE = _blocks(DENSE_COLUMNS, USER_COLUMNS), _blocks(DENSE_COLUMNS, ITEM_COLUMNS)
+def unknown_user(features: FeatureSet) -> Int64Array:
+    """[40] the features of a user of whom nothing is known."""
+    return np.zeros(len(features.user_columns), np.int64)
 
 
-def assemble(user: IntArray, items: IntArray) -> tuple[Int64Array, Float32Array]:
-    """The model's two inputs for one user and n items.
+@cache
+def _blocks_of(features: FeatureSet) -> tuple[tuple[list[Block], list[Block]], tuple[list[Block], list[Block]]]:
+    """The blocks of a user and of an item, in the sparse and in the dense input."""
+    sparse, dense = (
+        (_blocks(columns, features.user_columns), _blocks(columns, features.item_columns))
+        for columns in (features.sparse_columns, features.dense_columns)
+    )
+    return sparse, dense
+
+
+def assemble(features: FeatureSet, user: IntArray, items: IntArray) -> tuple[Int64Array, Float32Array]:
+    """The model's two inputs for one user and n items. The sizes below are those of MovieLens's 59 features.
 
     Args:
-        user: [..., 40] values of USER_COLUMNS; one row, or a row for each item.
-        items: [n, 19] values of ITEM_COLUMNS.
+        features: of the data set.
+        user: [..., 40] values of `features.user_columns`; one row, or a row for each item.
+        items: [n, 19] values of `features.item_columns`.
 
     Returns:
         sparse [n, 23] int64 and dense [n, 36] float32.
     """
-    sparse = np.empty((len(items), len(SPARSE_COLUMNS)), np.int64)
-    dense = np.empty((len(items), len(DENSE_COLUMNS)), np.float32)
-    for inputs, (user_blocks, item_blocks) in ((sparse, _SPARSE), (dense, _DENSE)):
+    sparse = np.empty((len(items), len(features.sparse)), np.int64)
+    dense = np.empty((len(items), len(features.dense)), np.float32)
+    of_sparse, of_dense = _blocks_of(features)
+    for inputs, (user_blocks, item_blocks) in ((sparse, of_sparse), (dense, of_dense)):
         for target, source in user_blocks:
             inputs[:, target] = user[..., source]
         for target, source in item_blocks:
@@ -75,6 +83,7 @@ class RankingInputs(NamedTuple):
 
 
 def ranking_inputs(
+    features: FeatureSet,
     users: IntArray,
     items: IntArray,
     recalled: tuple[FloatArray, BoolArray, BoolArray],
@@ -83,13 +92,14 @@ def ranking_inputs(
     """The ranking model's inputs.
 
     Args:
-        users: [b, 40] values of USER_COLUMNS.
-        items: [b, m, 19] values of ITEM_COLUMNS.
+        features: of the data set.
+        users: [b, 40] values of `features.user_columns`.
+        items: [b, m, 19] values of `features.item_columns`.
         recalled: [b, m] recall scores, and which recall found the candidate: by term, by vector.
         recent: [b, RANKER_IMPRESSIONS] item indices and likes of the users' last impressions.
     """
     lists, width = items.shape[:2]
-    sparse, dense = assemble(np.repeat(users, width, axis=0), items.reshape(lists * width, items.shape[2]))
+    sparse, dense = assemble(features, np.repeat(users, width, axis=0), items.reshape(lists * width, items.shape[2]))
     return RankingInputs(
         sparse.reshape(lists, width, sparse.shape[1]),
         dense.reshape(lists, width, dense.shape[1]),

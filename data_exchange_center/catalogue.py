@@ -8,8 +8,8 @@ import pyarrow as pa
 from data_exchange_center import documents
 from data_exchange_center.artefact import Array, Json, StateDict, Table
 from data_exchange_center.columns import Column
-from data_exchange_center.features import COLUMNS, GENRE_FLAGS, HISTORY_COUNTS, entity_columns
-from data_exchange_center.schemas import feature_fields, fields
+from data_exchange_center.dataset import DatasetDocument
+from data_exchange_center.schemas import IMPRESSION, Field, feature_fields, fields
 
 _SPLIT = "offline/preprocess/s1_data_split.py"
 _TERMS = "offline/preprocess/s2_term_trans.py"
@@ -20,31 +20,29 @@ _FEATURES = "offline/rank/s1_feature_engi.py"
 _RANKER = "offline/rank/s3_candidate_ranker.py"
 _TRAIN = "offline/rank/s2_model_train.py"
 
-_IMPRESSION = [
-    (Column.USERID, pa.int64()),
-    (Column.ITEMID, pa.int64()),
-    (Column.USER_INDEX, pa.int32()),
-    (Column.ITEM_INDEX, pa.int32()),
-    (Column.RATING, pa.float32()),
-    (Column.TIMESTAMP, pa.int64()),
-    (Column.LABEL, pa.uint8()),
-]
-
 DATASET = Json(
     "offline/common/dataset.json",
     _SPLIT,
-    "The data set's name, seed, row counts, sizes of the id vocabularies and their digest.",
-    documents.DatasetDocument,
+    "The data set's name, seed, row counts, categories, rating scale, sizes of the id vocabularies and their digest.",
+    DatasetDocument,
 )
+
+
+def _external(key: str, name: str) -> list[Field]:
+    """The column of the ids as they came, where they are text."""
+    return [(name, pa.string())] if key in DATASET.load().text_ids else []
+
+
 USERS = Table(
     "offline/common/users.parquet",
     _SPLIT,
-    "Each user of users.dat or ratings.dat, by userid: the vocabulary's index and the encoded demographics.",
-    pa.schema(
+    "Each user of the users' file or the ratings, by userid: the vocabulary's index and the encoded categories.",
+    lambda: pa.schema(
         [
             (Column.USERID, pa.int64()),
             (Column.USER_INDEX, pa.int32()),
-            *fields((Column.GENDER, Column.AGE, Column.OCCUPATION), pa.uint8()),
+            *fields(tuple(DATASET.load().features.categories.user), pa.uint8()),
+            *_external(Column.USERID, Column.EXTERNAL_USERID),
         ]
     ),
     sorted_by=(Column.USERID,),
@@ -52,13 +50,15 @@ USERS = Table(
 ITEMS = Table(
     "offline/common/items.parquet",
     _SPLIT,
-    "Each item of movies.dat or ratings.dat, by itemid: the vocabulary's index, title and genres.",
-    pa.schema(
+    "Each item of the items' file or the ratings, by itemid: the vocabulary's index, title, genres, other categories.",
+    lambda: pa.schema(
         [
             (Column.ITEMID, pa.int64()),
             (Column.ITEM_INDEX, pa.int32()),
             (Column.TITLE, pa.string()),
             (Column.GENRES, pa.list_(pa.string())),
+            *fields(tuple(DATASET.load().features.categories.item), pa.uint8()),
+            *_external(Column.ITEMID, Column.EXTERNAL_ITEMID),
         ]
     ),
     sorted_by=(Column.ITEMID,),
@@ -67,14 +67,14 @@ OFFLINE_IMPRESSIONS = Table(
     "offline/common/offline_imp.parquet",
     _SPLIT,
     "All rows but each user's last 10, by (userid, timestamp, file order), with their split.",
-    pa.schema([(Column.IMPRESSION, pa.int64()), *_IMPRESSION, (Column.SPLIT, pa.uint8())]),
+    pa.schema([(Column.IMPRESSION, pa.int64()), *IMPRESSION, (Column.SPLIT, pa.uint8())]),
     sorted_by=(Column.USERID, Column.TIMESTAMP, Column.IMPRESSION),
 )
 ONLINE_IMPRESSIONS = Table(
     "offline/common/online_imp.parquet",
     _SPLIT,
     "Each user's last 10 rows: the end-to-end evaluation's, which nothing else reads.",
-    pa.schema(_IMPRESSION),
+    pa.schema(IMPRESSION),
     sorted_by=(Column.USERID, Column.TIMESTAMP),
     unique=False,
 )
@@ -82,7 +82,7 @@ HISTORY = Table(
     "offline/common/history.parquet",
     _TERMS,
     "The history window just before each offline impression.",
-    pa.schema([(Column.IMPRESSION, pa.int64()), *fields(HISTORY_COUNTS, pa.uint8())]),
+    lambda: pa.schema([(Column.IMPRESSION, pa.int64()), *fields(DATASET.load().features.history_counts, pa.uint8())]),
     sorted_by=(Column.IMPRESSION,),
     aligned_with=OFFLINE_IMPRESSIONS,
 )
@@ -90,7 +90,7 @@ USER_HISTORY = Table(
     "offline/common/user_history.parquet",
     _TERMS,
     "The window after each user's last offline row, for serving.",
-    pa.schema([(Column.USERID, pa.int64()), *fields(HISTORY_COUNTS, pa.uint8())]),
+    lambda: pa.schema([(Column.USERID, pa.int64()), *fields(DATASET.load().features.history_counts, pa.uint8())]),
     sorted_by=(Column.USERID,),
     aligned_with=USERS,
 )
@@ -98,7 +98,7 @@ ITEM_GENRES = Table(
     "offline/common/item_genres.parquet",
     _TERMS,
     "A flag for each genre of each item.",
-    pa.schema([(Column.ITEMID, pa.int64()), *fields(GENRE_FLAGS, pa.uint8())]),
+    lambda: pa.schema([(Column.ITEMID, pa.int64()), *fields(DATASET.load().features.genre_flags, pa.uint8())]),
     sorted_by=(Column.ITEMID,),
     aligned_with=ITEMS,
 )
@@ -216,10 +216,10 @@ TRAINING_FRAME = Table(
     "offline/rank/training_frame.parquet",
     _FEATURES,
     "Of each offline impression: the features in the declared order, label and split.",
-    pa.schema(
+    lambda: pa.schema(
         [
             (Column.IMPRESSION, pa.int64()),
-            *feature_fields(COLUMNS),
+            *feature_fields(DATASET.load().features.columns),
             (Column.LABEL, pa.uint8()),
             (Column.SPLIT, pa.uint8()),
         ]
@@ -231,7 +231,7 @@ USER_FEATURES = Table(
     "offline/rank/user_features.parquet",
     _FEATURES,
     "Each user's features for serving.",
-    pa.schema([(Column.USERID, pa.int64()), *feature_fields(entity_columns("user"))]),
+    lambda: pa.schema([(Column.USERID, pa.int64()), *feature_fields(DATASET.load().features.user_columns)]),
     sorted_by=(Column.USERID,),
     aligned_with=USERS,
 )
@@ -239,7 +239,7 @@ ITEM_FEATURES = Table(
     "offline/rank/item_features.parquet",
     _FEATURES,
     "Each item's features for serving.",
-    pa.schema([(Column.ITEMID, pa.int64()), *feature_fields(entity_columns("item"))]),
+    lambda: pa.schema([(Column.ITEMID, pa.int64()), *feature_fields(DATASET.load().features.item_columns)]),
     sorted_by=(Column.ITEMID,),
     aligned_with=ITEMS,
 )

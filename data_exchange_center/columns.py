@@ -3,19 +3,18 @@
 Standard library only: the Feast server's container imports this file.
 """
 
-LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0
-POSITIVE_ABOVE = 3  # a rating above it is a positive
-
 
 class Column:
     """The columns of tables and artefacts; always used with the class's name in front."""
 
     USERID = "userid"
     ITEMID = "itemid"
+    EXTERNAL_USERID = "external_userid"  # the id as it came, where it is text; see external_ids.py
+    EXTERNAL_ITEMID = "external_itemid"
     RATING = "rating"
     TIMESTAMP = "timestamp"  # seconds since 1970
     IMPRESSION = "impression"  # key of an offline impression: its row number in the split's order
-    LABEL = "label"  # 1 when rating > POSITIVE_ABOVE, else 0
+    LABEL = "label"  # 1 when the rating is a positive, else 0; see documents.RatingScale
     SPLIT = "split"  # see Split
     USER_INDEX = "user_index"  # position of the userid in the vocabulary of the offline rows, 0 = unknown
     ITEM_INDEX = "item_index"  # the same for the itemid
@@ -23,7 +22,7 @@ class Column:
     AGE = "age"
     OCCUPATION = "occupation"
     TITLE = "title"
-    GENRES = "genres"
+    GENRES = "genres"  # the item's categories that it may have several of
     TERMS = "terms"
     SEEN_ITEMS = "seen_items"
     POSITIVES = "positives"

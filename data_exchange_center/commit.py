@@ -9,9 +9,11 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from data_exchange_center.artefact import Artefact, ArtefactError, Artefacts, Content
@@ -19,6 +21,9 @@ from data_exchange_center.settings import Settings
 
 _COMMITS = ".commits"
 NO_ROOM = 1 << 20  # bytes
+
+# Where the stage that is writing has put what it has written so far: what it reads meanwhile are its own artefacts.
+written_by: ContextVar[Mapping[Artefact[Any], Path]] = ContextVar("written_by", default=MappingProxyType({}))
 
 
 class Writer:
@@ -28,7 +33,7 @@ class Writer:
         """Writes nothing yet; `promised` are the artefacts that must be written."""
         self._promised = promised
         self._suffix = f".{uuid.uuid4().hex}.tmp"
-        self._written: dict[Artefact[Any], Path] = {}
+        self.written: dict[Artefact[Any], Path] = {}
 
     def save(self, artefact: Artefact[Content], content: Content) -> None:
         """Writes one artefact beside its place, checked against its declaration.
@@ -39,7 +44,6 @@ class Writer:
         if artefact not in self._promised:
             raise ArtefactError(f"{artefact.path} is not among the WRITES of this stage.")
         place = artefact.file.with_name(artefact.file.name + self._suffix)
-        self._written[artefact] = place
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             artefact.write(place, content)
@@ -47,17 +51,19 @@ class Writer:
             if shutil.disk_usage(place.parent).free > NO_ROOM:
                 raise
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place)) from error
+        finally:
+            self.written[artefact] = place
 
     def check_complete(self) -> None:
         """Raises ArtefactError when something promised was not written."""
-        missing = [a.path for a in self._promised if a not in self._written]
+        missing = [a.path for a in self._promised if a not in self.written]
         if missing:
             raise ArtefactError(f"The stage promised {missing} in its WRITES and did not write them.")
 
     def commit(self) -> None:
         """Moves all files into their places."""
         root = Settings().artefacts
-        moves = [[str(p.relative_to(root)), a.path] for a, p in self._written.items()]
+        moves = [[str(p.relative_to(root)), a.path] for a, p in self.written.items()]
         folder = root / _COMMITS
         folder.mkdir(exist_ok=True)
         record = folder / f"{self._suffix}.json"
@@ -68,7 +74,7 @@ class Writer:
 
     def discard(self) -> None:
         """Removes what was written beside the places."""
-        for place in self._written.values():
+        for place in self.written.values():
             place.unlink(missing_ok=True)
 
 
@@ -106,10 +112,13 @@ def writing(promised: Artefacts) -> Iterator[Writer]:
     """
     remove_leftovers(promised)
     writer = Writer(promised)
+    token = written_by.set(writer.written)
     try:
         yield writer
         writer.check_complete()
     except BaseException:
         writer.discard()
         raise
+    finally:
+        written_by.reset(token)
     writer.commit()

@@ -5,47 +5,15 @@ Names that hold an @ (recall@50) are the aliases of fields, since they are the f
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from data_exchange_center.dataset import Document, Measured, RowCounts
 from data_exchange_center.limits import RECALL_SIZE, TOWER_IMPRESSIONS
+from data_exchange_center.vocabularies import Categories
 
 Interval = tuple[float, float]  # 95 %, low and high
 Objective = Literal["listwise", "pointwise"]  # of the ranker: softmax over a list, or a logit for each candidate
 DeepInputs = Literal["none", "dense", "dense+side", "dense+all"]  # what the MLP sees; none: there is no MLP
-
-
-class Document(BaseModel):
-    """A strict document: a field that is not declared is an error."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, frozen=True)
-
-
-class Measured(Document):
-    """What every metrics file says of itself."""
-
-    dataset: str
-    seed: int
-
-
-class RowCounts(Document):
-    """How many ratings there are, by label and by split."""
-
-    ratings: int
-    positives: int
-    negatives: int
-    online: int
-    train: Annotated[int, Field(description="training rows, those of valid included")]
-    train_of_which_valid: int
-    test: int
-    repeated: Annotated[int, Field(description="dropped beforehand: the user rated the item again later")] = 0
-
-
-class DatasetDocument(Measured):
-    """The data set that all artefacts were made from."""
-
-    rows: RowCounts
-    id_sizes: dict[str, int]  # by userid and itemid: the vocabulary's size, unknown counted
-    id_digest: str
 
 
 class TermRecallMetrics(Measured):
@@ -167,6 +135,7 @@ class FeatureDocument(Document):
 class DeepFmSettings(Document):
     """What DeepFM's layers follow from."""
 
+    categories: Annotated[Categories, Field(description="what the features follow from")]
     sizes: dict[str, int]
     hidden: tuple[int, ...]
     deep_inputs: DeepInputs

@@ -7,7 +7,8 @@ other artefacts, is no store that knows nothing, and an answer comes from one lo
 import hashlib
 
 from data_exchange_center import catalogue
-from data_exchange_center.artefact import Artefacts, file_digest
+from data_exchange_center.artefact import Artefacts
+from data_exchange_center.digests import file_digest
 
 LOADED: Artefacts = (
     catalogue.DATASET,

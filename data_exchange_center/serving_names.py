@@ -5,7 +5,7 @@ Standard library only: the Feast server's container imports this file.
 
 from dataclasses import dataclass
 
-from data_exchange_center.features import HISTORY_COUNTS, Entity, entity_columns
+from data_exchange_center.features import Entity, FeatureSet
 
 # Redis, database 0. Values are JSON, so that `redis-cli get recsys:user_term:1` reads as what it is. Every key begins
 # with the project's name: whatever else the database holds is neither read nor deleted.
@@ -40,15 +40,19 @@ class FeastView:
 
     name: str
     entity: Entity
-    columns: tuple[str, ...]
+    of_history: bool = False  # whether it holds the user's history, which live events change, or all else
+
+    def columns(self, features: FeatureSet) -> tuple[str, ...]:
+        """Its features."""
+        own = features.entity_columns(self.entity)
+        return tuple(name for name in own if (name in features.history_counts) == self.of_history)
 
 
 # What an event changes is a view of its own, so that a push replaces it without knowing the rest of the user.
-USER_PROFILE = FeastView(
-    "user_profile", "user", tuple(name for name in entity_columns("user") if name not in HISTORY_COUNTS)
-)
-USER_HISTORY = FeastView("user_history", "user", HISTORY_COUNTS)
-ITEM_FEATURES = FeastView("item_features", "item", entity_columns("item"))
+USER_PROFILE = FeastView("user_profile", "user")
+USER_HISTORY = FeastView("user_history", "user", of_history=True)
+ITEM_FEATURES = FeastView("item_features", "item")
 FEAST_VIEWS = (USER_PROFILE, USER_HISTORY, ITEM_FEATURES)
+CATEGORIES_FILE = "categories.json"  # in FEAST_DATA: what the declaration of the features follows
 FEAST_SERVICES = {"user": "ml_user", "item": "ml_item"}
 FEAST_HISTORY_PUSH = "user_history_push"  # the push source of USER_HISTORY

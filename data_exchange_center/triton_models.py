@@ -1,12 +1,13 @@
 """The two models in Triton, with the tensors that they take and give: their configuration and their callers follow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from data_exchange_center.features import DENSE, RECALL_FEATURES, SPARSE
+from data_exchange_center.features import RECALL_FEATURES, FeatureSet
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 
 ANY = -1  # a dimension that each request chooses
+SPARSE, DENSE = -2, -3  # dimensions that the data set chooses: how many features of each kind it has
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,19 @@ class TritonModel:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
+    def of(self, features: FeatureSet) -> "TritonModel":
+        """The model of a data set with these features: every dimension is known but those that a request chooses."""
+        widths = {SPARSE: len(features.sparse), DENSE: len(features.dense)}
+        inputs = (replace(t, shape=tuple(widths.get(size, size) for size in t.shape)) for t in self.inputs)
+        return replace(self, inputs=tuple(inputs))
+
 
 # One row of the batch is a request: a user with any number of candidates.
 RANKER = TritonModel(
     "ml_rec",
     (
-        Tensor("sparse_features", "INT64", (ANY, len(SPARSE))),
-        Tensor("dense_features", "FP32", (ANY, len(DENSE))),
+        Tensor("sparse_features", "INT64", (ANY, SPARSE)),
+        Tensor("dense_features", "FP32", (ANY, DENSE)),
         Tensor("recall_features", "FP32", (ANY, len(RECALL_FEATURES))),
         Tensor("recent", "INT64", (RANKER_IMPRESSIONS,)),
         Tensor("liked", "INT64", (RANKER_IMPRESSIONS,)),

@@ -9,20 +9,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_exchange_center.arrays import BoolArray, Int64Array, IntArray, UInt8Array
-from data_exchange_center.vocabularies import GENRE_INDEX, GENRES
+from data_exchange_center.vocabularies import indices
 
 WINDOW = 10  # impressions; below 256, see window_counts
 LIKED_MINIMUM = 3  # positives in the window from which a genre counts as liked
 
 
-def genre_flags(genres: Sequence[Sequence[str]]) -> UInt8Array:
+def genre_flags(genres: Sequence[Sequence[str]], vocabulary: tuple[str, ...]) -> UInt8Array:
     """[items, genres] 1 where the item has the genre; a name outside the vocabulary counts as none.
 
     Args:
         genres: the names of each item's genres.
+        vocabulary: the genres of the data set.
     """
-    flags = np.zeros((len(genres), len(GENRES)), np.uint8)
-    pairs = [(row, GENRE_INDEX[name] - 1) for row, names in enumerate(genres) for name in names if name in GENRE_INDEX]
+    flags = np.zeros((len(genres), len(vocabulary)), np.uint8)
+    index = indices(vocabulary)
+    pairs = [(row, index[name] - 1) for row, names in enumerate(genres) for name in names if name in index]
     if pairs:
         rows, places = zip(*pairs, strict=True)
         flags[rows, places] = 1

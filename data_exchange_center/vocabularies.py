@@ -1,9 +1,12 @@
-"""Category → index tables of MovieLens. Index 0 is "unknown" in every one of them.
+"""The categories of a data set, and MovieLens's. Index 0 is "unknown" in every vocabulary.
 
 Standard library only: the Feast server's container reads this through features.py.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 UNKNOWN = 0
 
@@ -29,27 +32,55 @@ GENRES: tuple[str, ...] = (
 )
 
 
-def _indices(categories: Iterable[str | int]) -> dict[str | int, int]:
+GENDERS = ("M", "F")
+AGES = ("1", "18", "25", "35", "45", "50", "56")
+OCCUPATIONS = tuple(map(str, range(21)))
+
+
+@dataclass(frozen=True)
+class Categories:
+    """The categories of a data set, each at its place: its index is the place counted from 1.
+
+    Attributes:
+        genres: those that an item may have several of; recall by term searches for them.
+        user: the categories of each column that describes a user, by the column's name.
+        item: likewise of an item.
+    """
+
+    genres: tuple[str, ...]
+    user: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    item: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Categories":
+        """From the fields as JSON has them."""
+        user, item = ({n: tuple(values) for n, values in fields[entity].items()} for entity in ("user", "item"))
+        return cls(tuple(fields["genres"]), user, item)
+
+    def __hash__(self) -> int:
+        """Of the contents, so that what is derived from them can be kept."""
+        return hash((self.genres, *((n, *self.user[n]) for n in self.user), *((n, *self.item[n]) for n in self.item)))
+
+
+MOVIELENS = Categories(GENRES, {"gender": GENDERS, "age": AGES, "occupation": OCCUPATIONS})
+
+
+def indices(categories: Iterable[str]) -> dict[str, int]:
+    """The index of each category."""
     return {category: index for index, category in enumerate(categories, start=1)}
 
 
-GENRE_INDEX: Mapping[str | int, int] = _indices(GENRES)
-GENDER_INDEX: Mapping[str | int, int] = _indices(("M", "F"))
-AGE_INDEX: Mapping[str | int, int] = _indices((1, 18, 25, 35, 45, 50, 56))
-OCCUPATION_INDEX: Mapping[str | int, int] = _indices(range(21))
-
 # What the age and occupation codes of users.dat mean, from MovieLens-1M's own README.
-AGE_LABELS = {1: "under 18", 18: "18-24", 25: "25-34", 35: "35-44", 45: "45-49", 50: "50-55", 56: "56+"}
-
-# Sizes of the vocabularies that do not depend on the data, "unknown" counted. A flag is 0 or 1.
-FIXED_SIZES: Mapping[str, int] = {
-    "gender": len(GENDER_INDEX) + 1,
-    "age": len(AGE_INDEX) + 1,
-    "occupation": len(OCCUPATION_INDEX) + 1,
-    "flag": 2,
-}
+AGE_LABELS = {"1": "under 18", "18": "18-24", "25": "25-34", "35": "35-44", "45": "45-49", "50": "50-55", "56": "56+"}
 
 
-def slug(genre: str) -> str:
-    """The genre as a part of a column name: `Children's` → `childrens`, `Sci-Fi` → `sci_fi`."""
-    return genre.lower().replace("'", "").replace("-", "_")
+def slugs(names: Sequence[str]) -> tuple[str, ...]:
+    """Each name as a part of a column's name: `Children's` → `childrens`, `Sci-Fi` → `sci_fi`.
+
+    A name of which nothing is left, or what an earlier one has, gets its place from 1 behind it.
+    """
+    found: dict[str, None] = {}
+    for place, name in enumerate(names, start=1):
+        slug = re.sub("[^a-z0-9]+", "_", name.lower().replace("'", "")).strip("_")
+        found[slug if slug and slug not in found else f"{slug}_{place}".strip("_")] = None
+    return tuple(found)

@@ -18,13 +18,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from data_exchange_center.artefact import Artefacts, file_digest
+from data_exchange_center.artefact import Artefacts
 from data_exchange_center.commit import complete_interrupted_commits
+from data_exchange_center.digests import file_digest
 from data_exchange_center.measured_process import run_measured
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 from offline.preprocess import movielens
-from offline.preprocess.readers.layout import RawData
+from offline.preprocess.readers.layout import DataSource
 
 STAGES = (
     "offline.preprocess.s1_data_split",
@@ -107,7 +108,7 @@ def run(name: str) -> None:
     print(f"  {used.seconds:.1f} s, {used.peak_mib:.0f} MiB at most", flush=True)
 
 
-def check_room(data: RawData, folder: Path) -> None:
+def check_room(data: DataSource, folder: Path) -> None:
     """Checks that the artefacts of these data can be written into the folder, before any work is done for them.
 
     Raises:

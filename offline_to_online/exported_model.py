@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array
 from data_exchange_center.artefact import ArtefactError
-from data_exchange_center.features import COLUMNS, DENSE, RECALL_FEATURES, SPARSE, feature_hash, vocabulary_sizes
+from data_exchange_center.features import RECALL_FEATURES, FeatureSet
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from data_exchange_center.serving_load import load_digest
 from data_exchange_center.settings import Settings
@@ -58,6 +58,7 @@ class TrainedModel:
 
     declared: TritonModel
     module: nn.Module
+    features: FeatureSet
     feature_hash: str
     example: Inputs
     not_exported: frozenset[str] = frozenset()
@@ -81,7 +82,7 @@ def trained_ranker() -> TrainedModel:
     """The ranking model of offline/rank/s3_candidate_ranker.py."""
     document = catalogue.RANKER_META.load()
     module = ranker_from(document, catalogue.RANKER_MODEL.load())
-    return TrainedModel(RANKER, module, document.feature_hash, ranker_example(module))
+    return TrainedModel(RANKER, module, module.deepfm.features, document.feature_hash, ranker_example(module))
 
 
 def trained_tower() -> TrainedModel:
@@ -96,16 +97,17 @@ def trained_tower() -> TrainedModel:
             f"{catalogue.TOWER_META.path} is of other ids than the data set's: run {catalogue.TOWER_META.writer} again."
         )
     module = tower_from(document, catalogue.TOWER_MODEL.load())
-    declared = feature_hash(COLUMNS, vocabulary_sizes(dataset.id_sizes), dataset.id_digest)
-    return TrainedModel(TOWER, module, declared, tower_example(module), ITEM_SIDE)
+    features = dataset.features
+    declared = features.hash(features.vocabulary_sizes(dataset.id_sizes), dataset.id_digest)
+    return TrainedModel(TOWER, module, features, declared, tower_example(module), ITEM_SIDE)
 
 
 def ranker_example(ranker: Ranker) -> Inputs:
     """The ranker's inputs for some lists, drawn within the features' ranges; the same ones every time."""
     generator = torch.Generator().manual_seed(0)
     shape, sizes = (COMPARED_ROWS, COMPARED_CANDIDATES), ranker.deepfm.settings.sizes
-    sparse = torch.stack([torch.randint(0, sizes[f.name], shape, generator=generator) for f in SPARSE], dim=2)
-    dense = torch.randint(0, 11, (*shape, len(DENSE)), generator=generator).float()
+    sparse = torch.stack([torch.randint(0, size, shape, generator=generator) for size in sizes.values()], dim=2)
+    dense = torch.randint(0, 11, (*shape, len(ranker.deepfm.features.dense)), generator=generator).float()
     recall = torch.randn((*shape, len(RECALL_FEATURES)), generator=generator)
     items = len(ranker.knowledge.vectors)
     recent = torch.randint(0, items, (COMPARED_ROWS, RANKER_IMPRESSIONS), generator=generator)
@@ -187,7 +189,7 @@ def load_into_triton(model: TrainedModel, settings: Settings, caller: TritonCall
     content = to_onnx(model)
     difference, digest = compare_with_pytorch(model, content), model.digest
     folder = model_folder(settings, model.declared)
-    configuration = model_configuration(model.declared, model.feature_hash, digest, load_digest())
+    configuration = model_configuration(model.declared, model.features, model.feature_hash, digest, load_digest())
     version = write_version(folder, content, configuration)
     caller.load(model.declared)
     found, served = caller.infer(model.declared, [values.numpy() for values in model.example])

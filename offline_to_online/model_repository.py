@@ -7,7 +7,7 @@ from pathlib import Path
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2 as triton
 
-from data_exchange_center.features import COLUMNS
+from data_exchange_center.features import FeatureSet
 from data_exchange_center.limits import TRITON_MAX_BATCH
 from data_exchange_center.settings import Settings
 from data_exchange_center.triton_models import TritonModel
@@ -16,7 +16,7 @@ DATATYPES = {"INT64": triton.TYPE_INT64, "FP32": triton.TYPE_FP32}
 KEPT_VERSIONS = 2  # the new one, and the one that is served while the new one is loaded
 
 
-def model_configuration(model: TritonModel, feature_hash: str, digest: str, load: str) -> str:
+def model_configuration(model: TritonModel, features: FeatureSet, feature_hash: str, digest: str, load: str) -> str:
     """Triton's config.pbtxt, from the declaration of the model's tensors.
 
     What must change together with the model travels with it as parameters: a server that uses a new version a moment
@@ -25,11 +25,12 @@ def model_configuration(model: TritonModel, feature_hash: str, digest: str, load
     Source: Triton's message `ModelConfig`, as tritonclient ships it.
     """
     parameters = {
-        "columns": ",".join(COLUMNS),
+        "columns": ",".join(features.columns),
         "feature_hash": feature_hash,
         "state_digest": digest,
         "load_digest": load,
     }
+    model = model.of(features)
     configuration = triton.ModelConfig(
         name=model.name,
         platform="onnxruntime_onnx",

@@ -10,7 +10,7 @@ from online.breakers import RETRY_SECONDS, Breakers
 from online.callers.types import ServiceUnavailable
 from online.roles import FEAST, REDIS, FeatureStore, RecallStore
 from online.serving_data import ServingData
-from online.snapshot import NO_ITEM_FEATURES, ItemFeatures, Snapshot
+from online.snapshot import ItemFeatures, Snapshot
 from online.user_events import UserEvents
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Freshness:
         self._load, self._changed = load, changed
         self._state = changed()
         self._newest = load()  # what the artefacts hold; the snapshot follows once the stores hold it, too
-        self._snapshot = Snapshot(self._newest)
+        self._snapshot = Snapshot.without_items(self._newest)
         self._closed = threading.Event()
         self.refresh()
 
@@ -62,10 +62,10 @@ class Freshness:
         try:
             data = self._served_data()
             if data.load_digest != self._snapshot.data.load_digest:
-                item_features = NO_ITEM_FEATURES
-            pace = FIRST_READING if item_features is NO_ITEM_FEATURES else LATER_READING
+                item_features = ItemFeatures.none(data.features)
+            pace = LATER_READING if item_features.are_known else FIRST_READING
             with self._breakers.use(FEAST):
-                item_features = ItemFeatures.read(self._feature_store, data.items, *pace)
+                item_features = ItemFeatures.read(self._feature_store, data.features, data.items, *pace)
         except (ArtefactError, ServiceUnavailable) as error:
             logger.warning("not refreshed: %s", error)
         self._snapshot = Snapshot(data, item_features)

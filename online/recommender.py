@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_exchange_center.arrays import FloatArray, Int64Array
-from data_exchange_center.assembler import UNKNOWN_USER, USER_COLUMNS, RankingInputs, ranking_inputs
+from data_exchange_center.assembler import RankingInputs, ranking_inputs, unknown_user
 from data_exchange_center.limits import RANKER_IMPRESSIONS
 from online.breakers import Breakers
 from online.callers.types import Candidates, Impression, ScoredItem, StoreFault, UserRecall
@@ -53,7 +53,7 @@ class Recommender:
         receive_features = self._request_features(userid, snapshot)
         recalled = Step.take(ELASTICSEARCH, partial(self._candidates, user, snapshot))
         received = Step.take(FEAST, receive_features)
-        features = UNKNOWN_USER if received.value is None else received.value
+        features = unknown_user(snapshot.data.features) if received.value is None else received.value
         steps: tuple[Step[Any], ...] = (found, recalled, received)
         candidates = recalled.value
         if candidates is None:
@@ -80,7 +80,7 @@ class Recommender:
         """Sends the request for the user's features; the function returned waits for them and checks them."""
 
         def request() -> Callable[[], Int64Array]:
-            receive = self._backends.feature_store.request_features("user", [userid])
+            receive = self._backends.feature_store.request_features(snapshot.data.features, "user", [userid])
             return lambda: checked_features(userid, receive(), snapshot)
 
         return self._breakers.send(FEAST, request)
@@ -99,8 +99,8 @@ def inputs_of(
     """The ranking model's inputs for one request: the user's last impressions and features, and the candidates."""
     items = snapshot.item_features.look_up(candidates.itemids)
     recalled = candidates.scores[None], candidates.by_term[None], candidates.by_vector[None]
-    sequence = sequence_after(recent, snapshot.data.items, RANKER_IMPRESSIONS)
-    return ranking_inputs(features[None], items[None], recalled, sequence)
+    sequence = sequence_after(recent, snapshot.data, RANKER_IMPRESSIONS)
+    return ranking_inputs(snapshot.data.features, features[None], items[None], recalled, sequence)
 
 
 def checked_features(userid: int, found: Features, snapshot: Snapshot) -> Int64Array:
@@ -112,7 +112,7 @@ def checked_features(userid: int, found: Features, snapshot: Snapshot) -> Int64A
     (features,), (is_known,) = found
     snapshot.data.check_user(FEAST, userid, bool(is_known))
     sizes = snapshot.data.vocabulary_sizes
-    for name, value in zip(USER_COLUMNS, features.tolist(), strict=True):
+    for name, value in zip(snapshot.data.features.user_columns, features.tolist(), strict=True):
         if not 0 <= value < sizes.get(name, COUNT_LIMIT):
             raise StoreFault(FEAST, f"{name} of user {userid} is {value}")
     values: Int64Array = features

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from data_exchange_center.arrays import BoolArray, Float32Array, FloatArray, Int64Array
 from data_exchange_center.assembler import RankingInputs
-from data_exchange_center.features import Entity
+from data_exchange_center.features import Entity, FeatureSet
 from online.callers.types import Candidates, Expected, Impression, LiveUser, RankingScores, ServedModel, UserRecall
 
 Features = tuple[Int64Array, BoolArray]  # [n, columns] values, zeros where absent; [n] whether the entity is known
@@ -58,13 +58,13 @@ class RecallIndex(Pingable, Protocol):
 class FeatureStore(Pingable, Protocol):
     """Holds the features of users and items."""
 
-    def features(self, entity: Entity, ids: Sequence[int]) -> Features:
+    def features(self, declared: FeatureSet, entity: Entity, ids: Sequence[int]) -> Features:
         """The features of as many entities as one request may ask for."""
 
-    def all_features(self, entity: Entity, ids: Sequence[int]) -> Features:
+    def all_features(self, declared: FeatureSet, entity: Entity, ids: Sequence[int]) -> Features:
         """The features of any number of entities."""
 
-    def request_features(self, entity: Entity, ids: Sequence[int]) -> Callable[[], Features]:
+    def request_features(self, declared: FeatureSet, entity: Entity, ids: Sequence[int]) -> Callable[[], Features]:
         """Sends the request for `features` and returns at once; the function returned waits for the response."""
 
     def push_history(self, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:

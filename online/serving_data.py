@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 from data_exchange_center import catalogue
 from data_exchange_center.columns import Column
-from data_exchange_center.features import COLUMNS, feature_hash, vocabulary_sizes
+from data_exchange_center.dataset import RatingScale
+from data_exchange_center.external_ids import ExternalId
+from data_exchange_center.features import FeatureSet
 from data_exchange_center.serving_load import LOADED, load_digest
 from online.callers.types import Expected, lost_user
+
+MOST_USERS = 200  # that a person is offered to choose from
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class ItemMetadata:
     title: str
     genres: tuple[str, ...]
     index: int = 0  # item_index: the item as the models know it; 0 is an unknown one
+    external_id: ExternalId | None = None  # the id as it came; None where it is the integer by which the item is known
 
 
 # Stands for an item that the present artefacts do not have. The stores may still hold one from before a load.
@@ -32,18 +37,26 @@ class ServingData:
     Attributes:
         dataset: the data set's name.
         load_digest: what the stores must have been filled from; see data_exchange_center/serving_load.py.
+        features: the ranking model's features.
         feature_hash: what a model must have been trained on for its scores to be used.
         vocabulary_sizes: how many rows the embedding table of each sparse feature has, by the feature's name.
+        scale: what ratings there are, and which are positives.
+        text_ids: those of `userid` and `itemid` that are text outside.
         users: the ids of all users whom the stores know of the load, ascending.
+        some_users: the ids of some of them, spread over all, as they came: for a person to choose from.
         items: the metadata of every item, by its id.
         popular: (itemid, share of the most popular item's positives), the most popular first.
     """
 
     dataset: str
     load_digest: str
+    features: FeatureSet
     feature_hash: str
     vocabulary_sizes: Mapping[str, int]
+    scale: RatingScale
+    text_ids: frozenset[str]
     users: Sequence[int]
+    some_users: tuple[ExternalId, ...]
     items: Mapping[int, ItemMetadata]
     popular: tuple[tuple[int, float], ...]
 
@@ -55,14 +68,20 @@ class ServingData:
             ArtefactError: an artefact is missing; the message names the stage to run.
         """
         dataset = catalogue.DATASET.load()
-        sizes = vocabulary_sizes(dataset.id_sizes)
+        features = dataset.features
+        sizes = features.vocabulary_sizes(dataset.id_sizes)
+        users, some_users = _users(Column.USERID in dataset.text_ids)
         return cls(
             dataset=dataset.dataset,
             load_digest=load_digest(),
-            feature_hash=feature_hash(COLUMNS, sizes, dataset.id_digest),
+            features=features,
+            feature_hash=features.hash(sizes, dataset.id_digest),
             vocabulary_sizes=sizes,
-            users=_known_users(),
-            items=_item_metadata(),
+            scale=dataset.scale,
+            text_ids=frozenset(dataset.text_ids),
+            users=users,
+            some_users=some_users,
+            items=_item_metadata(Column.ITEMID in dataset.text_ids),
             popular=_popular_items(),
         )
 
@@ -84,20 +103,26 @@ class ServingData:
     @property
     def expected(self) -> Expected:
         """What the services must hold."""
-        return Expected(self.load_digest, self.feature_hash, len(self.items), next(iter(self.users), None))
+        return Expected(
+            self.load_digest, self.features, self.feature_hash, len(self.items), next(iter(self.users), None)
+        )
 
 
-def _known_users() -> "array[int]":
-    columns = catalogue.USERS.load([Column.USERID, Column.USER_INDEX])
-    userids, indices = (column.to_pylist() for column in columns.columns)
+def _users(are_text: bool) -> tuple["array[int]", tuple[ExternalId, ...]]:
+    """`users` and `some_users` of ServingData."""
+    external = Column.EXTERNAL_USERID if are_text else Column.USERID
+    columns = catalogue.USERS.load([Column.USERID, Column.USER_INDEX, external])
+    userids, indices, externals = (columns[name].to_pylist() for name in (Column.USERID, Column.USER_INDEX, external))
+    known = [row for row, index in enumerate(indices) if index]
     # Eight bytes a user, however many there are.
-    return array("q", (userid for userid, index in zip(userids, indices, strict=True) if index))
+    users = array("q", (userids[row] for row in known))
+    return users, tuple(externals[row] for row in known[:: max(len(known) // MOST_USERS, 1)])
 
 
-def _item_metadata() -> dict[int, ItemMetadata]:
-    columns = catalogue.ITEMS.load([Column.ITEMID, Column.TITLE, Column.GENRES, Column.ITEM_INDEX])
-    rows = zip(*(column.to_pylist() for column in columns.columns), strict=True)
-    return {itemid: ItemMetadata(title, tuple(genres), index) for itemid, title, genres, index in rows}
+def _item_metadata(are_text: bool) -> dict[int, ItemMetadata]:
+    names = [Column.ITEMID, Column.TITLE, Column.GENRES, Column.ITEM_INDEX, *[Column.EXTERNAL_ITEMID] * are_text]
+    rows = zip(*(column.to_pylist() for column in catalogue.ITEMS.load(names).columns), strict=True)
+    return {itemid: ItemMetadata(title, tuple(genres), *others) for itemid, title, genres, *others in rows}
 
 
 def _popular_items() -> tuple[tuple[int, float], ...]:

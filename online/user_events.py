@@ -16,55 +16,51 @@ from functools import partial
 import numpy as np
 
 from data_exchange_center.arrays import Int64Array, UInt8Array
-from data_exchange_center.columns import POSITIVE_ABOVE
-from data_exchange_center.features import HISTORY_COUNTS
 from data_exchange_center.limits import TOWER_IMPRESSIONS
 from data_exchange_center.user_state import WINDOW, genre_flags, liked_genres, newest_windows, sequences
-from data_exchange_center.vocabularies import GENRES
 from online.breakers import Breakers
 from online.callers.types import Impression, LiveUser, ServiceUnavailable
 from online.roles import FEAST, REDIS, TRITON, ServingBackends
-from online.serving_data import UNKNOWN_ITEM_METADATA, ItemMetadata, ServingData
+from online.serving_data import UNKNOWN_ITEM_METADATA, ServingData
 
 logger = logging.getLogger(__name__)
-
-Items = Mapping[int, ItemMetadata]
 
 
 # --- what an event does to a user ------------------------------------------------------------------------------------
 
 
-def window_after(recent: Sequence[Impression], items: Items) -> UInt8Array:
+def window_after(recent: Sequence[Impression], data: ServingData) -> UInt8Array:
     """[1, 36] the history window after a user's impressions.
 
     Args:
-        recent: in the split's order, oldest first. An item that is not among `items` counts as one without genres: the
-            recall store may still hold it from before a load.
-        items: the metadata of the present items.
+        recent: in the split's order, oldest first. An item that is not among the present ones counts as one without
+            genres: the recall store may still hold it from before a load.
+        data: the present items, the genres, and which ratings are positives.
     """
-    flags = genre_flags([items.get(impression.itemid, UNKNOWN_ITEM_METADATA).genres for impression in recent])
-    labels = np.array([impression.rating > POSITIVE_ABOVE for impression in recent], np.uint8)
+    genres = [data.items.get(impression.itemid, UNKNOWN_ITEM_METADATA).genres for impression in recent]
+    flags = genre_flags(genres, data.features.categories.genres)
+    labels = np.array([data.scale.is_positive(impression.rating) for impression in recent], np.uint8)
     return newest_windows(np.zeros(len(recent), np.int64), flags, labels, np.zeros(1, np.int64))
 
 
-def sequence_after(recent: Sequence[Impression], items: Items, length: int) -> tuple[Int64Array, Int64Array]:
+def sequence_after(recent: Sequence[Impression], data: ServingData, length: int) -> tuple[Int64Array, Int64Array]:
     """[1, length] item indices and labels of a user's last impressions, the newest in the last column.
 
     Args:
-        recent, items: as for `window_after`; an item that is not among `items` counts as no impression.
+        recent, data: as for `window_after`; an item that is not among the present ones counts as no impression.
         length: of the sequence.
     """
-    indices = np.array([items.get(i.itemid, UNKNOWN_ITEM_METADATA).index for i in recent], np.int64)
-    labels = np.array([impression.rating > POSITIVE_ABOVE for impression in recent], np.int64)
+    indices = np.array([data.items.get(i.itemid, UNKNOWN_ITEM_METADATA).index for i in recent], np.int64)
+    labels = np.array([data.scale.is_positive(impression.rating) for impression in recent], np.int64)
     return sequences(indices, labels, np.zeros(1, np.int64), np.array([len(recent)]), length)
 
 
-def history_features(recent: Sequence[Impression], items: Items) -> dict[str, int]:
+def history_features(recent: Sequence[Impression], data: ServingData) -> dict[str, int]:
     """The user's dense features after these impressions, by name."""
-    return dict(zip(HISTORY_COUNTS, window_after(recent, items)[0].tolist(), strict=True))
+    return dict(zip(data.features.history_counts, window_after(recent, data)[0].tolist(), strict=True))
 
 
-def add_events(user: LiveUser, events: Sequence[Impression], items: Items) -> LiveUser:
+def add_events(user: LiveUser, events: Sequence[Impression], data: ServingData) -> LiveUser:
     """The user after some events; the very same object when all of them had been counted before.
 
     An event is known by item and time. One that is older than others takes its place by time, after those of the same
@@ -73,7 +69,7 @@ def add_events(user: LiveUser, events: Sequence[Impression], items: Items) -> Li
     Args:
         user: before the events.
         events: in order of arrival.
-        items: the metadata of the present items.
+        data: as for `window_after`.
     """
     known = {(i.itemid, i.timestamp) for i in (*user.recent, *user.events)}
     recent, log, seen = list(user.recent), list(user.events), set(user.seen)
@@ -87,8 +83,8 @@ def add_events(user: LiveUser, events: Sequence[Impression], items: Items) -> Li
     if len(log) == len(user.events):
         return user
     recent = recent[-TOWER_IMPRESSIONS:]
-    liked = liked_genres(window_after(recent, items))[0]
-    terms = tuple(genre for genre, likes in zip(GENRES, liked, strict=True) if likes)
+    liked = liked_genres(window_after(recent, data))[0]
+    terms = tuple(genre for genre, likes in zip(data.features.categories.genres, liked, strict=True) if likes)
     return LiveUser(terms, tuple(sorted(seen)), tuple(recent), tuple(log))
 
 
@@ -99,7 +95,7 @@ def _after(user: LiveUser, userid: int, events: Sequence[Impression], data: Serv
         StoreFault: it has.
     """
     data.check_user(REDIS, userid, bool(user.seen or user.recent))
-    return add_events(user, events, data.items)
+    return add_events(user, events, data)
 
 
 # --- where the users are ---------------------------------------------------------------------------------------------
@@ -195,7 +191,7 @@ class UserEvents:
         if FEAST not in behind:
             try:
                 with self._breakers.use(FEAST):
-                    self._backends.feature_store.push_history(userid, history_features(recent, data.items), moment)
+                    self._backends.feature_store.push_history(userid, history_features(recent, data), moment)
             except ServiceUnavailable as error:
                 behind.add(error.service)
         if is_newest and FEAST not in behind:  # else whoever recorded the later event does it, or the next refresh
@@ -208,7 +204,7 @@ class UserEvents:
         Raises:
             ServiceUnavailable: a service does not respond, or the tower knows other items.
         """
-        sequence = sequence_after(recent, data.items, TOWER_IMPRESSIONS)
+        sequence = sequence_after(recent, data, TOWER_IMPRESSIONS)
         with self._breakers.use(TRITON):
             vectors, tower = self._backends.user_tower.user_vectors(*sequence)
             data.expected.check_model(tower)

@@ -17,7 +17,6 @@ from onnx import numpy_helper
 
 from data_exchange_center import catalogue
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
-from data_exchange_center.features import COLUMNS, HISTORY_COUNTS
 from data_exchange_center.limits import VECTOR_RECALL_SIZE
 from data_exchange_center.serving_names import ES_ALIAS, REDIS_RECENT, REDIS_VECTOR, USER_HISTORY
 from data_exchange_center.settings import Settings
@@ -27,6 +26,7 @@ from offline_to_online.recall.user_recall import users_to_load
 from online.callers.es_caller import elasticsearch_client
 from online.callers.redis_caller import redis_client
 from services.processes import Recorder
+from testkit.dataset import FEATURES
 from tests.conftest import CHECK, ROOT, Stack, run_module, succeed
 
 
@@ -118,7 +118,7 @@ def test_feasts_service_returns_every_feature_of_a_user(served: Stack) -> None:
         timeout=5,
     ).json()
     found = dict(zip(response["metadata"]["feature_names"], response["results"], strict=True))
-    assert set(found) == {"userid", *(c for c in COLUMNS if "genre" not in c)} - {"item_index"}
+    assert set(found) == {"userid", *(c for c in FEATURES.columns if "genre" not in c)} - {"item_index"}
     expected = catalogue.USER_FEATURES.load().to_pandas().set_index("userid").loc[user]
     assert {name: column["values"] for name, column in found.items() if name != "userid"} == {
         name: [value] for name, value in expected.items()
@@ -143,7 +143,7 @@ def test_one_altered_value_in_feast_fails_the_check(served: Stack) -> None:
     """Written through Feast's own server, as any writer would."""
     user = some_users(5)[3]
     features = catalogue.USER_FEATURES.load().to_pandas().set_index("userid").loc[user]
-    row = {"userid": [user], **{name: [int(features[name])] for name in HISTORY_COUNTS}}
+    row = {"userid": [user], **{name: [int(features[name])] for name in FEATURES.history_counts}}
 
     def write(value: int) -> None:
         response = requests.post(
@@ -251,7 +251,11 @@ def test_a_swapped_column_fails_the_check(served: Stack, tmp_path: Path) -> None
     meta["columns"][30], meta["columns"][31] = meta["columns"][31], meta["columns"][30]
     file.write_text(json.dumps(meta))
     printed = refused_check(served, ARTEFACTS_DIR=str(copy))
-    assert "the order of the features differ" in printed and COLUMNS[30] in printed and COLUMNS[31] in printed
+    assert (
+        "the order of the features differ" in printed
+        and FEATURES.columns[30] in printed
+        and FEATURES.columns[31] in printed
+    )
 
 
 # --- loaders -----------------------------------------------------------------------------------------------------

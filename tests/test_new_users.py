@@ -11,12 +11,11 @@ from benchmarks.quality import new_users, systems
 from benchmarks.quality.item_catalogue import ItemCatalogue
 from benchmarks.quality.list_metrics import accuracy
 from benchmarks.quality.new_users import EVENTS, METRICS, FewEventsStore, few_events, lists_after, one_event
-from data_exchange_center.assembler import UNKNOWN_USER, USER_COLUMNS, RankingInputs
-from data_exchange_center.features import HISTORY_COUNTS, SPARSE_COLUMNS
+from data_exchange_center.assembler import RankingInputs, unknown_user
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
-from offline.rank.ranker import USER
 from online.callers.types import Impression, RankingScores, ServedModel, UserRecall
 from online.user_events import window_after
+from testkit.dataset import FEATURES
 from tests.online.stand_ins import DATA, Services, backends_of
 
 Recent = dict[int, tuple[Impression, ...]]
@@ -60,16 +59,16 @@ def test_a_new_user_has_what_the_server_would_have_after_their_events() -> None:
 
 def test_a_new_user_has_no_features_but_the_counts_of_their_events() -> None:
     recent = {1: events(2), 3: events(40, rating=2.0)}
-    values, known = store_of(recent).request_features("user", [3, 1])()
+    values, known = store_of(recent).request_features(FEATURES, "user", [3, 1])()
     assert known.tolist() == [True, True]
     for row, user in zip(values, (3, 1), strict=True):
-        of_user = dict(zip(USER_COLUMNS, row.tolist(), strict=True))
-        counts = [of_user.pop(name) for name in HISTORY_COUNTS]
-        assert counts == window_after(recent[user], DATA.items)[0].tolist() and sum(counts) > 0
+        of_user = dict(zip(FEATURES.user_columns, row.tolist(), strict=True))
+        counts = [of_user.pop(name) for name in FEATURES.history_counts]
+        assert counts == window_after(recent[user], DATA)[0].tolist() and sum(counts) > 0
         assert not any(of_user.values())  # unknown id, no demographics
-    assert not UNKNOWN_USER.any()
-    items, _ = store_of(recent).request_features("item", [1, 2])()
-    assert (items == Services().features("item", [1, 2])[0]).all()
+    assert not unknown_user(FEATURES).any()
+    items, _ = store_of(recent).request_features(FEATURES, "item", [1, 2])()
+    assert (items == Services().features(FEATURES, "item", [1, 2])[0]).all()
 
 
 def test_lists_are_the_recommenders_on_those_events_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,8 +77,10 @@ def test_lists_are_the_recommenders_on_those_events_alone(monkeypatch: pytest.Mo
     lists = lists_after(recent, backends_of(services), DATA, "some")  # type: ignore[arg-type]
     assert {user: items[0] for user, items in lists.items()} == {1: 2, 3: 2}  # of the largest logit
     for inputs, user in zip(services.inputs, (1, 3), strict=True):
-        assert (inputs.dense[0] == window_after(recent[user], DATA.items)[0]).all()
-        assert not inputs.sparse[0, :, USER].any() and not inputs.sparse[0, :, SPARSE_COLUMNS.index("gender")].any()
+        assert (inputs.dense[0] == window_after(recent[user], DATA)[0]).all()
+        assert (
+            not inputs.sparse[0, :, 0].any() and not inputs.sparse[0, :, FEATURES.sparse_columns.index("gender")].any()
+        )
         told = [impression.itemid for impression in recent[user][-RANKER_IMPRESSIONS:]]
         assert inputs.recent[0].tolist() == [0] * (RANKER_IMPRESSIONS - len(told)) + told
         assert inputs.liked[0].tolist() == [int(item > 0) for item in inputs.recent[0]]

@@ -13,9 +13,9 @@ import torch
 
 from benchmarks.quality import yardsticks
 from benchmarks.quality.yardsticks import fit_lambdamart, lambdamart_lists, oracle_lists
-from data_exchange_center.assembler import ITEM_COLUMNS, UNKNOWN_USER, USER_COLUMNS, ranking_inputs
+from data_exchange_center.assembler import ranking_inputs, unknown_user
 from data_exchange_center.columns import Column, Split
-from data_exchange_center.features import RECALL_FEATURES, vocabulary_sizes
+from data_exchange_center.features import RECALL_FEATURES
 from data_exchange_center.limits import RANKER_IMPRESSIONS, RECALL_SIZE
 from offline.preprocess.synthetic.files import generate
 from offline.preprocess.synthetic.oracle import ORACLE_FILE, load_truth, oracle_scores
@@ -28,6 +28,7 @@ from offline.recall.interactions import Interactions, Parts
 from online.callers.types import NO_CANDIDATES
 from online.recommendation import Recommendation
 from online.snapshot import ItemFeatures, Snapshot
+from testkit.dataset import FEATURES, a_dataset
 from tests.online.stand_ins import CANDIDATES, DATA, USER
 
 GAP = RECALL_FEATURES.index("gap")
@@ -72,7 +73,7 @@ def test_lambdamart_sees_neither_absent_candidates_nor_lists_without_a_positive(
 
 def a_ranker() -> Ranker:
     torch.manual_seed(0)
-    deepfm = DeepFM(vocabulary_sizes({"userid": 3, "itemid": 6}), (4,), "dense").eval()
+    deepfm = DeepFM(FEATURES, FEATURES.vocabulary_sizes({"userid": 3, "itemid": 6}), (4,), "dense").eval()
     knowledge = empty_knowledge(3, 6, vector_dim=8, fm_dim=2)
     rng = np.random.default_rng(0)
     for table in (knowledge.vectors, knowledge.fm_items, knowledge.fm_users):
@@ -90,9 +91,11 @@ class StandIns:
         self.predicted: list[np.ndarray] = []
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        tables = SimpleNamespace(TRAINING_FRAME=self.loads(self.frame), ITEM_FEATURES=self.loads("items"))
+        tables = SimpleNamespace(
+            TRAINING_FRAME=self.loads(self.frame), ITEM_FEATURES=self.loads("items"), DATASET=self.loads(a_dataset())
+        )
         monkeypatch.setattr(yardsticks, "catalogue", tables)
-        monkeypatch.setattr(yardsticks.Impressions, "load", lambda sequences, frame, items: (sequences, frame, items))
+        monkeypatch.setattr(yardsticks.Impressions, "load", lambda features, *tables: tables)
         monkeypatch.setattr(yardsticks, "MEASURED", SimpleNamespace(funnel=self.funnel))
         monkeypatch.setattr(yardsticks, "make_lists", self.make_lists)
 
@@ -115,11 +118,11 @@ PARTS = Parts(ROWS, *(ROWS.select(np.arange(4) < n) for n in (1, 2, 3, 4)))
 
 
 def a_recommendation(**changes: Any) -> Recommendation:
-    values = np.random.default_rng(1).integers(0, 2, (6, len(ITEM_COLUMNS)))
-    values[:, ITEM_COLUMNS.index(Column.ITEM_INDEX)] = [1, 2, 3, 4, 5, 0]
+    values = np.random.default_rng(1).integers(0, 2, (6, len(FEATURES.item_columns)))
+    values[:, FEATURES.item_columns.index(Column.ITEM_INDEX)] = [1, 2, 3, 4, 5, 0]
     snapshot = Snapshot(DATA, ItemFeatures(np.array([1, 2, 3, 4, 5, 2**60]), values))
-    user_features = np.arange(len(USER_COLUMNS)) % 3
-    user_features[USER_COLUMNS.index(Column.USER_INDEX)] = 2
+    user_features = np.arange(len(FEATURES.user_columns)) % 3
+    user_features[FEATURES.user_columns.index(Column.USER_INDEX)] = 2
     known: dict[str, Any] = {"user": USER, "user_features": user_features, "candidates": CANDIDATES}
     return Recommendation(snapshot, (), (), **{**known, **changes})
 
@@ -156,10 +159,10 @@ def test_lambdamart_sees_what_the_ranker_would(known: bool, monkeypatch: pytest.
     recent, liked = np.zeros((2, 1, RANKER_IMPRESSIONS), np.int64)
     if known:
         recent[0, -2:], liked[0, -2:] = [5, 3], [1, 0]  # USER's impressions
-    user = own.user_features if own.user_features is not None else UNKNOWN_USER
+    user = own.user_features if own.user_features is not None else unknown_user(FEATURES)
     items = own.snapshot.item_features.values[[0, 1, 3]]
     recalled = CANDIDATES.scores[None], CANDIDATES.by_term[None], CANDIDATES.by_vector[None]
-    inputs = ranking_inputs(user[None], items[None], recalled, (recent, liked))
+    inputs = ranking_inputs(FEATURES, user[None], items[None], recalled, (recent, liked))
     with torch.no_grad():
         expected = ranker.features(*map(torch.from_numpy, inputs))[0]
     np.testing.assert_allclose(seen[0], expected, rtol=1e-5, atol=1e-6)

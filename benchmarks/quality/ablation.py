@@ -19,7 +19,6 @@ from benchmarks.report import machine, table, write_report
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import FloatArray
 from data_exchange_center.columns import Column, Split
-from data_exchange_center.features import SPARSE_COLUMNS
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from offline.fitting import Schedule
@@ -50,7 +49,7 @@ class Variant:
 def without_side_features(rows: Rows) -> Rows:
     """Gender, age, occupation and genres unknown, which embed to zeros."""
     sparse = rows.sparse.clone()
-    for column, name in enumerate(SPARSE_COLUMNS):
+    for column, name in enumerate(rows.features.sparse_columns):
         if name not in (Column.USER_INDEX, Column.ITEM_INDEX):
             sparse[:, column] = 0
     return replace(rows, sparse=sparse)
@@ -101,7 +100,7 @@ def measure(seed: int) -> list[dict[str, Any]]:
     """Each variant's AUC on valid, and its difference to the whole's."""
     frame, sizes = catalogue.TRAINING_FRAME.load(), catalogue.FEATURE_META.load().vocabulary_sizes
     deepfm = catalogue.MODEL_METRICS.load().deepfm
-    split, rows = frame[Column.SPLIT].to_numpy(), Rows.from_table(frame)
+    split, rows = frame[Column.SPLIT].to_numpy(), Rows.from_table(frame, catalogue.DATASET.load().features)
     train, valid = rows.select(split == Split.TRAIN), rows.select(split == Split.VALID)
     bootstrap = Bootstrap(frame[Column.USER_INDEX].to_numpy()[split == Split.VALID], seed)
     whole: FloatArray | None = None

@@ -12,7 +12,7 @@ from data_exchange_center.artefact import Table
 from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.columns import Column
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
-from data_exchange_center.features import JOIN_KEYS, Entity, entity_columns
+from data_exchange_center.features import JOIN_KEYS, Entity, FeatureSet
 from data_exchange_center.serving_load import load_digest
 from data_exchange_center.tables import to_matrix
 from data_exchange_center.user_state import genre_flags
@@ -74,7 +74,8 @@ class ArtefactRecallIndex:
         items, popular = catalogue.ITEMS.load(), catalogue.POPULAR_ITEMS.load()
         self.ids: Int64Array = items[Column.ITEMID].to_numpy()  # [items], ascending
         self.vectors: Float32Array = vectors[items[Column.ITEM_INDEX].to_numpy()]  # [items, dim]
-        self._flags = genre_flags(items[Column.GENRES].to_pylist())  # [items, genres]
+        self._genres = catalogue.DATASET.load().categories.genres
+        self._flags = genre_flags(items[Column.GENRES].to_pylist(), self._genres)  # [items, genres]
         self._popularity_rank = np.empty(len(self.ids), np.int64)
         by_popularity = np.searchsorted(self.ids, popular[Column.ITEMID].to_numpy())
         self._popularity_rank[by_popularity] = np.arange(len(by_popularity))
@@ -110,10 +111,9 @@ class ArtefactRecallIndex:
     def ping(self, expected: Expected) -> None:
         """Returns, since the artefacts are always there."""
 
-    @staticmethod
-    def _liked(user: UserRecall) -> BoolArray:
+    def _liked(self, user: UserRecall) -> BoolArray:
         """[1, genres] the user's terms."""
-        return genre_flags([user.terms]).astype(bool)
+        return genre_flags([user.terms], self._genres).astype(bool)
 
 
 class ArtefactFeatureStore:
@@ -126,11 +126,12 @@ class ArtefactFeatureStore:
         self._ids: dict[Entity, Int64Array] = {
             entity: table[JOIN_KEYS[entity]].to_numpy() for entity, table in tables.items()
         }
+        declared = catalogue.DATASET.load().features
         self._values: dict[Entity, Int64Array] = {
-            entity: to_matrix(table, entity_columns(entity), np.int64) for entity, table in tables.items()
+            entity: to_matrix(table, declared.entity_columns(entity), np.int64) for entity, table in tables.items()
         }
 
-    def features(self, entity: Entity, ids: Sequence[int]) -> Features:
+    def features(self, declared: FeatureSet, entity: Entity, ids: Sequence[int]) -> Features:
         """Values [n, columns], zeros where unknown, and whether each is known [n]."""
         at = np.minimum(np.searchsorted(self._ids[entity], ids), len(self._ids[entity]) - 1)
         known = self._ids[entity][at] == np.array(ids)
@@ -138,9 +139,9 @@ class ArtefactFeatureStore:
 
     all_features = features
 
-    def request_features(self, entity: Entity, ids: Sequence[int]) -> Callable[[], Features]:
+    def request_features(self, declared: FeatureSet, entity: Entity, ids: Sequence[int]) -> Callable[[], Features]:
         """As `features`, read when what is returned is called."""
-        return lambda: self.features(entity, ids)
+        return lambda: self.features(declared, entity, ids)
 
     def push_history(self, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:
         """Not implemented: artefacts are not changed by events."""

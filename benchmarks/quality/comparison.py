@@ -10,11 +10,12 @@ from data_exchange_center import catalogue
 from data_exchange_center.arrays import BoolArray, Float64Array
 from data_exchange_center.columns import Column
 from data_exchange_center.tables import rows_by_key
-from data_exchange_center.vocabularies import AGE_INDEX, AGE_LABELS, GENDER_INDEX
+from data_exchange_center.vocabularies import AGE_LABELS, indices
 from offline.metrics import Bootstrap, interval
 
 DIFFERENCE_METRICS = (f"recall@{KS[1]}", f"ndcg@{KS[1]}", f"ndcg@{KS[0]}")
 GROUP_METRICS = DIFFERENCE_METRICS[:2]
+MOST_GROUPS = 10  # of users by one category: more would be too small to tell anything
 
 
 def verdict(low: float, high: float) -> str:
@@ -49,21 +50,28 @@ def differences(metrics: Mapping[str, PerUser], served: str, bootstrap: Bootstra
     }
 
 
+def _label(column: str, category: str) -> str:
+    return AGE_LABELS.get(category, category) if column == Column.AGE else category
+
+
 def user_groups(users: Sequence[int]) -> dict[str, dict[str, BoolArray]]:
     """[users] who belongs to which group, by what they are grouped by."""
     people = rows_by_key(catalogue.USERS.load(), Column.USERID, np.array(users))
     rows = catalogue.OFFLINE_IMPRESSIONS.load([Column.USERID])[Column.USERID].to_numpy()
     counts = np.searchsorted(rows, users, "right") - np.searchsorted(rows, users, "left")
     few, many = np.quantile(counts, [1 / 3, 2 / 3])
-    gender, age = (people[name].to_numpy() for name in (Column.GENDER, Column.AGE))
+    by_category = {
+        name: {_label(name, value): people[name].to_numpy() == index for value, index in indices(values).items()}
+        for name, values in catalogue.DATASET.load().categories.user.items()
+        if len(values) <= MOST_GROUPS
+    }
     return {
         "ratings": {
             f"few (up to {few:.0f})": counts <= few,
             "between": (counts > few) & (counts <= many),
             f"many (over {many:.0f})": counts > many,
         },
-        "gender": {str(name): gender == index for name, index in GENDER_INDEX.items()},
-        "age": {AGE_LABELS[int(name)]: age == index for name, index in AGE_INDEX.items()},
+        **by_category,
     }
 
 

@@ -9,7 +9,6 @@ import scipy.sparse as sp
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import FloatArray, Int64Array
 from data_exchange_center.columns import Column
-from data_exchange_center.features import GENRE_FLAGS
 from data_exchange_center.tables import to_matrix
 
 
@@ -48,7 +47,7 @@ class ItemCatalogue:
         rated = sp.csc_matrix((np.ones(len(item), bool), (user, item)), (len(users), len(ids)))
         return cls(
             ids=ids,
-            flags=to_matrix(genres, GENRE_FLAGS, np.float64),
+            flags=to_matrix(genres, catalogue.DATASET.load().features.genre_flags, np.float64),
             raters=rated.getnnz(axis=0),
             positives=np.bincount(item[rows[Column.LABEL].to_numpy() == 1], minlength=len(ids)),
             users=len(users),

@@ -17,11 +17,10 @@ from benchmarks.quality.item_catalogue import ItemCatalogue
 from benchmarks.quality.list_metrics import Lists, accuracy
 from benchmarks.quality.systems import popular, recommend
 from data_exchange_center.arrays import Int64Array
-from data_exchange_center.assembler import UNKNOWN_USER, USER_COLUMNS
-from data_exchange_center.features import HISTORY_COUNTS, Entity
+from data_exchange_center.assembler import unknown_user
+from data_exchange_center.features import Entity, FeatureSet
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from data_exchange_center.user_state import liked_genres
-from data_exchange_center.vocabularies import GENRES
 from offline.metrics import Bootstrap
 from online.callers.types import Impression, UserRecall
 from online.roles import Features
@@ -34,7 +33,6 @@ METRICS = ("ndcg@10", "recall@50")
 TOP = 50
 
 Recent = Mapping[int, Sequence[Impression]]
-_HISTORY = [USER_COLUMNS.index(name) for name in HISTORY_COUNTS]
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,10 @@ class FewEventsStore:
         for user, impressions in recent.items():
             if not impressions:
                 continue
-            window = window_after(impressions, data.items)
-            terms = tuple(genre for genre, liked in zip(GENRES, liked_genres(window)[0], strict=True) if liked)
-            sequence = sequence_after(impressions, data.items, TOWER_IMPRESSIONS)
+            window = window_after(impressions, data)
+            genres = zip(data.features.categories.genres, liked_genres(window)[0], strict=True)
+            terms = tuple(genre for genre, liked in genres if liked)
+            sequence = sequence_after(impressions, data, TOWER_IMPRESSIONS)
             vector = tuple(backends.user_tower.user_vectors(*sequence)[0][0].tolist())
             seen = backends.recall_store.users[user].seen
             users[user] = UserRecall(terms, vector, seen, tuple(impressions[-RANKER_IMPRESSIONS:]))
@@ -65,22 +64,22 @@ class FewEventsStore:
         """The user's recall data; None for a user without impressions."""
         return self.users.get(userid)
 
-    def request_features(self, entity: Entity, ids: Sequence[int]) -> Any:
+    def request_features(self, declared: FeatureSet, entity: Entity, ids: Sequence[int]) -> Any:
         """The features, read when what is returned is called."""
 
         def receive() -> Features:
             if entity == "item":
-                return self.features_of_items.features(entity, ids)
-            values = np.tile(UNKNOWN_USER, (len(ids), 1))
+                return self.features_of_items.features(declared, entity, ids)
+            values = np.tile(unknown_user(declared), (len(ids), 1))
             for row, user in enumerate(ids):
-                values[row, _HISTORY] = self.counts[user]
+                values[row, declared.history_places] = self.counts[user]
             return values, np.ones(len(ids), bool)
 
         return receive
 
-    def all_features(self, entity: Entity, ids: Sequence[int]) -> Features:
+    def all_features(self, declared: FeatureSet, entity: Entity, ids: Sequence[int]) -> Features:
         """The items' features; users are asked for one by one."""
-        return self.features_of_items.features(entity, ids)
+        return self.features_of_items.features(declared, entity, ids)
 
 
 def lists_after(recent: Recent, backends: ArtefactBackends, data: ServingData, description: str) -> Lists:

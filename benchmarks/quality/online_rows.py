@@ -57,9 +57,9 @@ def row_scores(
     """
     users, starts, counts = np.unique(rows.userid, return_index=True, return_counts=True)
     items, item_of = np.unique(rows.itemid, return_inverse=True)
-    user_features, _ = feature_store.all_features("user", users.tolist())
-    item_features, _ = feature_store.all_features("item", items.tolist())
     known, index, data = artefacts.recall_store.users, artefacts.recall_index, ServingData.load()
+    user_features, _ = feature_store.all_features(data.features, "user", users.tolist())
+    item_features, _ = feature_store.all_features(data.features, "item", items.tolist())
     logits, scores = np.empty(len(rows.userid)), np.empty(len(rows.userid))
     for row, (user, start, count) in enumerate(zip(users.tolist(), starts, counts, strict=True)):
         block, recalled = slice(start, start + count), np.zeros((1, count))
@@ -68,10 +68,11 @@ def row_scores(
             places = np.searchsorted(index.ids, rows.itemid[block])
             recalled, recent = index.recall_scores(known[user])[places][None], known[user].recent
         inputs = ranking_inputs(
+            data.features,
             user_features[row : row + 1],
             item_features[item_of[block]][None],
             (recalled, np.zeros(recalled.shape, bool), np.ones(recalled.shape, bool)),
-            sequence_after(recent, data.items, RANKER_IMPRESSIONS),
+            sequence_after(recent, data, RANKER_IMPRESSIONS),
         )
         found, _ = ranking_model.score(inputs)
         logits[block], scores[block] = found.logits[0], found.rank_scores[0]

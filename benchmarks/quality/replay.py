@@ -10,6 +10,8 @@ import urllib3
 from tqdm import tqdm
 
 from data_exchange_center import catalogue
+from data_exchange_center.columns import Column
+from data_exchange_center.external_ids import ExternalId
 from data_exchange_center.settings import Settings
 
 CLIENTS = 4
@@ -52,16 +54,25 @@ def check_served(settings: Settings) -> None:
         raise ReplayError(f"the server at {address} serves {dataset}, the settings say {expected}: `make run`.")
 
 
+def external_userids() -> dict[int, ExternalId]:
+    """Each user's id as it came, by the id inside; empty where both are the same."""
+    if Column.USERID not in catalogue.DATASET.load().text_ids:
+        return {}
+    users = catalogue.USERS.load([Column.USERID, Column.EXTERNAL_USERID])
+    return dict(zip(*(column.to_pylist() for column in users.columns), strict=True))
+
+
 def replay(settings: Settings, users: Sequence[int], size: int) -> dict[int, Response]:
     """The explained response for each user, by CLIENTS clients at once.
 
     Raises:
         ReplayError: a response has another status than 200, or stays degraded.
     """
+    external = external_userids()
     with _connections(settings) as connections, ThreadPoolExecutor(CLIENTS) as clients:
 
         def recommend(user: int) -> Response:
-            return _recommend(connections, user, size)
+            return _recommend(connections, external.get(user, user), size)
 
         responses = clients.map(recommend, users)
         bar = tqdm(responses, total=len(users), desc="replay", unit="user", leave=False, disable=None)
@@ -71,10 +82,11 @@ def replay(settings: Settings, users: Sequence[int], size: int) -> dict[int, Res
             raise ReplayError(f"the replay broke off: {error}") from error
 
 
-def _recommend(connections: urllib3.HTTPConnectionPool, user: int, size: int) -> Response:
+def _recommend(connections: urllib3.HTTPConnectionPool, user: ExternalId, size: int) -> Response:
     degraded: object = None
     for _ in range(TRIES):
-        response = connections.request("GET", f"/recommend?userid={user}&size={size}&explain=1")
+        query = {"userid": str(user), "size": str(size), "explain": "1"}
+        response = connections.request("GET", "/recommend", fields=query)
         content: Response = json.loads(response.data)
         if response.status != HTTPStatus.OK:
             raise ReplayError(f"the response for user {user} has the status {response.status}: {content}")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.replay import ReplayError, check_served, replay
+from data_exchange_center.external_ids import internal_id
 from data_exchange_center.limits import RECALL_SIZE
 from data_exchange_center.settings import Settings
 from online.callers.redis_caller import RedisCaller
@@ -36,7 +37,7 @@ def same_list(served: Sequence[ScoredItem], expected: Sequence[ScoredItem]) -> b
 
 def _scored_items(response: Mapping[str, Any]) -> list[ScoredItem]:
     return [
-        ScoredItem(i["itemid"], i["score"], i["recall_score"], i["logit"], tuple(i["recalled_by"]))
+        ScoredItem(internal_id(i["itemid"]), i["score"], i["recall_score"], i["logit"], tuple(i["recalled_by"]))
         for i in response["items"]
     ]
 

@@ -40,7 +40,7 @@ ORACLE = "oracle"
 def recommend(users: Sequence[int], backends: ServingBackends, description: str) -> dict[int, Recommendation]:
     """Each user's RECALL_SIZE items by the server's own recommender; the description stands at the progress bar."""
     data, recommender = ServingData.load(), Recommender(backends, Breakers())
-    snapshot = Snapshot(data, ItemFeatures.read(backends.feature_store, data.items))
+    snapshot = Snapshot(data, ItemFeatures.read(backends.feature_store, data.features, data.items))
     return {user: recommender.recommend(snapshot, user, RECALL_SIZE) for user in _bar(users, description)}
 
 
@@ -77,15 +77,16 @@ def ranked_everything(users: Sequence[int], backends: ArtefactBackends) -> Lists
     Only the first MOST_PAIRS / items of the users get lists.
     """
     known, index, deepfm = backends.recall_store, backends.recall_index, backends.ranking_model.ranker.deepfm
-    items, _ = backends.feature_store.features("item", index.ids.tolist())
+    declared = deepfm.features
+    items, _ = backends.feature_store.features(declared, "item", index.ids.tolist())
     lists = {}
     for user in _bar(users[: MOST_PAIRS // len(index.ids)], "ranking over everything"):
         recall = known.users.get(user)
         if recall is None:
             continue
         unseen = index.unseen(recall)
-        features, _ = backends.feature_store.features("user", [user])
-        logits = deepfm(*map(torch.from_numpy, assemble(features[0], items[unseen]))).squeeze(1).numpy()
+        features, _ = backends.feature_store.features(declared, "user", [user])
+        logits = deepfm(*map(torch.from_numpy, assemble(declared, features[0], items[unseen]))).squeeze(1).numpy()
         lists[user] = index.ids[unseen][np.argsort(-logits, kind="stable")[:RECALL_SIZE]].tolist()
     return lists
 

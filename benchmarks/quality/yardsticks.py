@@ -10,7 +10,7 @@ from benchmarks.quality.artefact_backends import ArtefactBackends, ArtefactRecal
 from benchmarks.quality.list_metrics import Lists
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array
-from data_exchange_center.assembler import UNKNOWN_USER
+from data_exchange_center.assembler import unknown_user
 from data_exchange_center.columns import Column, Split
 from data_exchange_center.limits import RECALL_SIZE
 from data_exchange_center.settings import Settings
@@ -54,7 +54,7 @@ def fit_lambdamart(lists: TrainingLists) -> lightgbm.Booster:
 @torch.no_grad()
 def _features(backends: ArtefactBackends, own: Recommendation) -> Float32Array:
     """[m, features] what the served ranker knows of a recommendation's candidates."""
-    user = UNKNOWN_USER if own.user_features is None else own.user_features
+    user = unknown_user(own.snapshot.data.features) if own.user_features is None else own.user_features
     inputs = inputs_of(own.user.recent if own.user else (), user, own.candidates, own.snapshot)
     features: Float32Array = backends.ranking_model.ranker.features(*map(torch.from_numpy, inputs))[0].numpy()
     return features
@@ -63,7 +63,8 @@ def _features(backends: ArtefactBackends, own: Recommendation) -> Float32Array:
 def lambdamart_lists(parts: Parts, backends: ArtefactBackends, own: Mapping[int, Recommendation]) -> Lists:
     """The candidates of the recommender, ordered by LambdaMART on all features but the attention's."""
     frame = catalogue.TRAINING_FRAME.load()
-    impressions = Impressions.load(Sequences.of(parts.offline), frame, catalogue.ITEM_FEATURES.load())
+    features = catalogue.DATASET.load().features
+    impressions = Impressions.load(features, Sequences.of(parts.offline), frame, catalogue.ITEM_FEATURES.load())
     block = frame[Column.SPLIT].to_numpy() == Split.TEST
     lists = make_lists(impressions, MEASURED.funnel(parts.training), block)
     if not lists.labels.any():

@@ -66,7 +66,8 @@ def rows_a_second() -> float:
     """Rows that the training loop of the chosen DeepFM takes in a second, without evaluating between the epochs."""
     sizes, deepfm = catalogue.FEATURE_META.load().vocabulary_sizes, catalogue.MODEL_METRICS.load().deepfm
     frame = catalogue.TRAINING_FRAME.load()
-    rows = Rows.from_table(frame).select(frame[Column.SPLIT].to_numpy() != Split.TEST)
+    rows = Rows.from_table(frame, catalogue.DATASET.load().features)
+    rows = rows.select(frame[Column.SPLIT].to_numpy() != Split.TEST)
     chosen = HyperParameters(deepfm.l2, deepfm.deep_inputs)
     times = []
     for epochs in (1, 1 + TIMED_EPOCHS):  # what is not the loop takes the same time in both

@@ -17,7 +17,8 @@ import numpy as np
 import psutil
 
 from benchmarks.speed.load import ask
-from data_exchange_center.assembler import UNKNOWN_ITEM, ranking_inputs
+from data_exchange_center import catalogue
+from data_exchange_center.assembler import ranking_inputs
 from data_exchange_center.limits import EXACT_SEARCH_UP_TO, RANKER_IMPRESSIONS, RECALL_SIZE
 from data_exchange_center.settings import Settings
 from online.callers.es_caller import ElasticsearchCaller
@@ -47,8 +48,10 @@ class Calls:
         self.feast, self.triton = FeastCaller(settings, TIMEOUT), TritonCaller(settings, TIMEOUT)
         shape, sequence = (1, RECALL_SIZE), np.zeros((1, RANKER_IMPRESSIONS), np.int64)
         recalled = np.zeros(shape), np.zeros(shape, bool), np.ones(shape, bool)
-        items = np.tile(UNKNOWN_ITEM, (*shape, 1))
-        self.inputs = ranking_inputs(self.feast.features("user", [1])[0], items, recalled, (sequence, sequence))
+        self.features = catalogue.DATASET.load().features
+        items = np.zeros((*shape, len(self.features.item_columns)), np.int64)
+        user = self.feast.features(self.features, "user", [1])[0]
+        self.inputs = ranking_inputs(self.features, user, items, recalled, (sequence, sequence))
 
     def make(self, userid: int) -> Times:
         """Makes them as online/recommender.py does, Feast at work while Elasticsearch searches.
@@ -59,7 +62,7 @@ class Calls:
         moments = [time.perf_counter()]
         user = self.redis.user(userid)
         moments.append(time.perf_counter())
-        features = self.feast.request_features("user", [userid])
+        features = self.feast.request_features(self.features, "user", [userid])
         moments.append(time.perf_counter())
         if user:
             self.es.search(user, EXACT_SEARCH_UP_TO)
@@ -84,7 +87,7 @@ def floor(settings: Settings, users: Sequence[int]) -> dict[str, Any]:
     alone: dict[str, Callable[[int], Any]] = {
         "redis": calls.redis.user,
         "elasticsearch": lambda user: calls.es.search(known[user], EXACT_SEARCH_UP_TO),
-        "feast": lambda user: calls.feast.features("user", [user]),
+        "feast": lambda user: calls.feast.features(calls.features, "user", [user]),
         "triton": lambda _: calls.triton.score(calls.inputs),
     }
     with calls_only(settings) as port:

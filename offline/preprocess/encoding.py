@@ -10,9 +10,13 @@ import pyarrow as pa
 
 from data_exchange_center.arrays import Int32Array, Int64Array, UInt8Array
 from data_exchange_center.columns import Column
-from data_exchange_center.vocabularies import AGE_INDEX, GENDER_INDEX, GENRE_INDEX, OCCUPATION_INDEX, UNKNOWN
+from data_exchange_center.vocabularies import UNKNOWN, Categories, indices
 
 logger = logging.getLogger(__name__)
+
+# An own table may have more. Each category is a value of 8 bits, and each genre is three of the model's features.
+MOST_CATEGORIES, MOST_GENRES = 255, 64
+NO_GENRES = ("unlisted",)  # the vocabulary where items have no genres: no item has this one
 
 
 def vocabulary_index(ids: Int64Array, vocabulary: Int64Array) -> Int32Array:
@@ -47,36 +51,83 @@ def add_missing(table: pd.DataFrame, key: str, ids: Int64Array, file: str | None
     return table.set_index(key).reindex(np.union1d(table[key].to_numpy(), ids)).rename_axis(key).reset_index()
 
 
-def user_table(users: pd.DataFrame, vocabulary: Int64Array) -> pa.Table:
-    """Catalogue entry USERS from the users' columns; categories as text in MovieLens-1M's codes."""
-    as_text = {
-        name: {str(k): v for k, v in table.items()}
-        for name, table in (
-            (Column.GENDER, GENDER_INDEX),
-            (Column.AGE, AGE_INDEX),
-            (Column.OCCUPATION, OCCUPATION_INDEX),
+def with_external_ids(table: pd.DataFrame, key: str, external: str, ratings: pa.Table) -> pd.DataFrame:
+    """The table, its ids as they came known of those, too, that only the ratings hold; nothing where ids are integers.
+
+    Args:
+        key, external: names of the column of the ids, and of the ids as they came.
+        ratings: n rows that may hold both.
+    """
+    if external not in ratings.column_names:
+        return table
+    pairs = ratings.select([key, external]).group_by([key, external], use_threads=False).aggregate([])
+    known = pd.Series(pairs[external].to_pylist(), pairs[key].to_numpy())
+    own = table[external] if external in table else pd.Series(index=table.index, dtype=object)
+    return table.assign(**{external: own.fillna(table[key].map(known))})
+
+
+def _commonest(values: pd.Series, most: int, what: str) -> tuple[str, ...]:
+    """The categories in alphabetical order; only the commonest where there are more than `most`."""
+    counts = values.dropna().value_counts()
+    if len(counts) > most:
+        logger.warning(
+            "%s has %d different values: the %d commonest are categories, the others unknown.", what, len(counts), most
         )
-    }
+        counts = counts.sort_index().sort_values(ascending=False, kind="stable").head(most)
+    return tuple(sorted(counts.index))
+
+
+def categories_of(users: pd.DataFrame, movies: pd.DataFrame) -> Categories:
+    """The categories that an own table has.
+
+    Args:
+        users: a column of text for each category but the ids.
+        movies: likewise, beside title and genres.
+    """
+    own = {Column.USERID, Column.EXTERNAL_USERID, Column.ITEMID, Column.EXTERNAL_ITEMID, Column.TITLE, Column.GENRES}
+    genres = _commonest(movies[Column.GENRES].explode(), MOST_GENRES, Column.GENRES)
+    user, item = (
+        {name: _commonest(table[name], MOST_CATEGORIES, name) for name in table.columns if name not in own}
+        for table in (users, movies)
+    )
+    return Categories(genres or NO_GENRES, user, item)
+
+
+def user_table(users: pd.DataFrame, vocabulary: Int64Array, categories: Mapping[str, tuple[str, ...]]) -> pa.Table:
+    """Catalogue entry USERS from the users' columns, the categories as text."""
     return pa.table(
         {
             Column.USERID: users[Column.USERID],
             Column.USER_INDEX: vocabulary_index(users[Column.USERID].to_numpy(), vocabulary),
-            **{name: encode_categories(users[name], as_text[name], name) for name in as_text},
+            **_encoded(users, categories),
+            **_external(users, Column.EXTERNAL_USERID),
         }
     )
 
 
-def item_table(movies: pd.DataFrame, vocabulary: Int64Array) -> pa.Table:
+def item_table(movies: pd.DataFrame, vocabulary: Int64Array, categories: Categories) -> pa.Table:
     """Catalogue entry ITEMS from the movies' columns; unknown genres are left out and counted."""
     genres = movies[Column.GENRES].explode()
-    known = genres.isin(GENRE_INDEX)
-    encode_categories(genres[genres.notna()], GENRE_INDEX, "genre")  # for its warning
-    lists = genres[known].groupby(level=0).agg(list).reindex(movies.index)
+    index = indices(categories.genres)
+    encode_categories(genres[genres.notna()], index, "genre")  # for its warning
+    lists = genres[genres.isin(index)].groupby(level=0).agg(list).reindex(movies.index)
+    external = _external(movies, Column.EXTERNAL_ITEMID)
+    titles = movies[Column.TITLE].fillna(external.get(Column.EXTERNAL_ITEMID, "")).astype(str)
     return pa.table(
         {
             Column.ITEMID: movies[Column.ITEMID],
             Column.ITEM_INDEX: vocabulary_index(movies[Column.ITEMID].to_numpy(), vocabulary),
-            Column.TITLE: movies[Column.TITLE].fillna("").astype(str),
+            Column.TITLE: titles,
             Column.GENRES: pa.array([g if isinstance(g, list) else [] for g in lists], pa.list_(pa.string())),
+            **_encoded(movies, categories.item),
+            **external,
         }
     )
+
+
+def _encoded(table: pd.DataFrame, categories: Mapping[str, tuple[str, ...]]) -> dict[str, UInt8Array]:
+    return {name: encode_categories(table[name], indices(values), name) for name, values in categories.items()}
+
+
+def _external(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
+    return {name: table[name]} if name in table else {}

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
-from offline.preprocess.readers.layout import RawData
+from offline.preprocess.readers.layout import DataSource
 from offline.preprocess.readers.recognise import recognise
 from offline.preprocess.releases import RELEASES, download
 from offline.preprocess.synthetic.files import generate
 from offline.preprocess.synthetic.oracle import ORACLE_FILE
 
 
-def raw_data(settings: Settings) -> RawData:
+def raw_data(settings: Settings) -> DataSource:
     """The raw data that the settings name.
 
     Raises:

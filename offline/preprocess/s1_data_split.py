@@ -3,8 +3,9 @@
     python -m offline.preprocess.s1_data_split
 
 Why: a recommender is asked about the future, so it is measured on each user's latest rows, never on a random draw.
-Each user's last 10 rows are the online evaluation; of the rest the first 80 % are the training rows (their last 10 %
-are `valid`, on which every choice is made) and the last 20 % are `test`, read once, at the end.
+Each user's last 10 rows (an own table may say how many) are the online evaluation; of the rest the first 80 % are the
+training rows (their last 10 % are `valid`, on which every choice is made) and the last 20 % are `test`, read once, at
+the end.
 
 Of a user's repeated ratings of one item the last counts. The earlier ones are dropped before the split: otherwise an
 item that the filter holds as seen could be one that the lists are to find.
@@ -20,14 +21,21 @@ import pyarrow as pa
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import BoolArray, Int64Array, UInt8Array
 from data_exchange_center.artefact import Artefacts
-from data_exchange_center.columns import POSITIVE_ABOVE, Column, Split
+from data_exchange_center.columns import Column, Split
 from data_exchange_center.commit import writing
-from data_exchange_center.documents import DatasetDocument, RowCounts
+from data_exchange_center.dataset import DatasetDocument, RatingScale, RowCounts
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from data_exchange_center.user_state import user_starts
 from offline.preprocess import movielens
-from offline.preprocess.encoding import add_missing, item_table, user_table, vocabulary_index
+from offline.preprocess.encoding import (
+    add_missing,
+    categories_of,
+    item_table,
+    user_table,
+    vocabulary_index,
+    with_external_ids,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +47,6 @@ WRITES = (
     catalogue.OFFLINE_IMPRESSIONS,
     catalogue.ONLINE_IMPRESSIONS,
 )
-
-ONLINE_ROWS = 10  # last rows of each user, kept for the online evaluation
 
 
 def time_order(users: Int64Array, timestamps: Int64Array) -> Int64Array:
@@ -64,11 +70,12 @@ def rated_again(users: Int64Array, items: Int64Array) -> BoolArray:
     return again
 
 
-def split_rows(users: Int64Array) -> tuple[BoolArray, UInt8Array]:
+def split_rows(users: Int64Array, online_rows: int) -> tuple[BoolArray, UInt8Array]:
     """Which rows are online, and the split of the others.
 
     Args:
         users: [n] user of each row, in `time_order`.
+        online_rows: last rows of each user that are kept for the online evaluation.
 
     Returns:
         online [n] bool; split [n] uint8 of Split, without meaning where online.
@@ -76,7 +83,7 @@ def split_rows(users: Int64Array) -> tuple[BoolArray, UInt8Array]:
     starts = user_starts(users)
     position = np.arange(len(users)) - starts
     total = np.bincount(np.searchsorted(np.unique(starts), starts))[np.searchsorted(np.unique(starts), starts)]
-    offline = np.maximum(total - ONLINE_ROWS, 0)
+    offline = np.maximum(total - online_rows, 0)
     # Whole numbers throughout: rn < n * 0.8, and of those n_train the last tenth.
     training = -(-offline * 4 // 5)
     split = np.where(position * 5 < offline * 4, Split.TRAIN, Split.TEST)
@@ -84,13 +91,16 @@ def split_rows(users: Int64Array) -> tuple[BoolArray, UInt8Array]:
     return position >= offline, split.astype(np.uint8)
 
 
-def impression_table(raw: pa.Table, order: Int64Array, user_ids: Int64Array, item_ids: Int64Array) -> pa.Table:
+def impression_table(
+    raw: pa.Table, order: Int64Array, user_ids: Int64Array, item_ids: Int64Array, scale: RatingScale
+) -> pa.Table:
     """The columns that offline and online impressions share.
 
     Args:
         raw: the ratings in file order.
         order: [n] row numbers in the split's order.
         user_ids, item_ids: the vocabularies.
+        scale: which ratings are positives.
     """
     userid, itemid, rating = (raw[name].to_numpy()[order] for name in (Column.USERID, Column.ITEMID, Column.RATING))
     return pa.table(
@@ -101,7 +111,7 @@ def impression_table(raw: pa.Table, order: Int64Array, user_ids: Int64Array, ite
             Column.ITEM_INDEX: vocabulary_index(itemid, item_ids),
             Column.RATING: rating,
             Column.TIMESTAMP: raw[Column.TIMESTAMP].to_numpy()[order],
-            Column.LABEL: (rating > POSITIVE_ABOVE).astype(np.uint8),
+            Column.LABEL: (rating > scale.positive_above).astype(np.uint8),
         }
     )
 
@@ -132,19 +142,21 @@ def main() -> None:
     again = rated_again(users_of_rows[order], items_of_rows[order])
     order = order[~again]
     userid, itemid = users_of_rows[order], items_of_rows[order]
-    online, split = split_rows(userid)
+    online, split = split_rows(userid, data.online_rows)
 
     # The vocabularies hold what the served model can learn: the ids of the offline rows. The models that are measured
     # on `test` see fewer; an id that no row to fit holds counts as unknown there (zeros).
     user_ids, item_ids = np.unique(userid[~online]), np.unique(itemid[~online])
-    impressions = impression_table(raw, order, user_ids, item_ids)
+    impressions = impression_table(raw, order, user_ids, item_ids, data.scale)
     users = add_missing(data.users(), Column.USERID, np.unique(userid), data.users_file)
-    movies = add_missing(data.movies(), Column.ITEMID, np.unique(itemid), data.layout.movies)
+    users = with_external_ids(users, Column.USERID, Column.EXTERNAL_USERID, raw)
+    movies = add_missing(data.movies(), Column.ITEMID, np.unique(itemid), data.movies_file)
+    movies = with_external_ids(movies, Column.ITEMID, Column.EXTERNAL_ITEMID, raw)
+    categories = data.fixed_categories or categories_of(users, movies)
+    text_ids = {Column.USERID: Column.EXTERNAL_USERID, Column.ITEMID: Column.EXTERNAL_ITEMID}
     offline = impressions.filter(pa.array(~online)).append_column(Column.SPLIT, pa.array(split[~online]))
     rows = row_counts(impressions[Column.LABEL].to_numpy(), online, split, repeated=int(again.sum()))
     with writing(WRITES) as out:
-        out.save(catalogue.USERS, user_table(users, user_ids))
-        out.save(catalogue.ITEMS, item_table(movies, item_ids))
         out.save(
             catalogue.OFFLINE_IMPRESSIONS, offline.add_column(0, Column.IMPRESSION, pa.array(np.arange(len(offline))))
         )
@@ -155,10 +167,17 @@ def main() -> None:
                 dataset=settings.dataset_name,
                 seed=settings.seed,
                 rows=rows,
+                scale=data.scale,
+                online_rows=data.online_rows,
+                categories=categories,
+                text_ids=tuple(key for key, external in text_ids.items() if external in raw.column_names),
                 id_sizes={Column.USERID: len(user_ids) + 1, Column.ITEMID: len(item_ids) + 1},
                 id_digest=hashlib.sha256(user_ids.tobytes() + b"|" + item_ids.tobytes()).hexdigest()[:16],
             ),
         )
+        # After the data set, whose categories are their columns.
+        out.save(catalogue.USERS, user_table(users, user_ids, categories.user))
+        out.save(catalogue.ITEMS, item_table(movies, item_ids, categories))
     print(f"read {data.folder}: " + ", ".join(f"{name} {count:,}" for name, count in rows.model_dump().items()))
 
 

@@ -13,12 +13,11 @@ from data_exchange_center import catalogue
 from data_exchange_center.arrays import Int64Array
 from data_exchange_center.columns import Column, Split
 from data_exchange_center.commit import writing
-from data_exchange_center.features import GENRE_FLAGS, HISTORY_COUNTS
 from data_exchange_center.stage import run_stage
 from data_exchange_center.tables import from_matrix
 from data_exchange_center.user_state import genre_flags, newest_windows, user_starts, window_counts
 
-READS = (catalogue.USERS, catalogue.ITEMS, catalogue.OFFLINE_IMPRESSIONS)
+READS = (catalogue.DATASET, catalogue.USERS, catalogue.ITEMS, catalogue.OFFLINE_IMPRESSIONS)
 WRITES = (
     catalogue.HISTORY,
     catalogue.USER_HISTORY,
@@ -56,12 +55,13 @@ def popular_items(itemid: Int64Array, items: Int64Array) -> pa.Table:
 
 def main() -> None:
     """Windows before each row and after the last, genres, filters, popularity."""
+    features = catalogue.DATASET.load().features
     users, items = catalogue.USERS.load(), catalogue.ITEMS.load()
     impressions = catalogue.OFFLINE_IMPRESSIONS.load()
     userid, itemid = impressions[Column.USERID].to_numpy(), impressions[Column.ITEMID].to_numpy()
     labels, split = impressions[Column.LABEL].to_numpy(), impressions[Column.SPLIT].to_numpy()
 
-    item_flags = genre_flags(items[Column.GENRES].to_pylist())
+    item_flags = genre_flags(items[Column.GENRES].to_pylist(), features.categories.genres)
     all_items = items[Column.ITEMID].to_numpy()
     flags = item_flags[np.searchsorted(all_items, itemid)]
     before = window_counts(flags, labels, user_starts(userid), np.arange(len(userid)))
@@ -70,9 +70,9 @@ def main() -> None:
 
     with writing(WRITES) as out:
         for artefact, key, table, names, matrix in (
-            (catalogue.HISTORY, Column.IMPRESSION, impressions, HISTORY_COUNTS, before),
-            (catalogue.USER_HISTORY, Column.USERID, users, HISTORY_COUNTS, newest),
-            (catalogue.ITEM_GENRES, Column.ITEMID, items, GENRE_FLAGS, item_flags),
+            (catalogue.HISTORY, Column.IMPRESSION, impressions, features.history_counts, before),
+            (catalogue.USER_HISTORY, Column.USERID, users, features.history_counts, newest),
+            (catalogue.ITEM_GENRES, Column.ITEMID, items, features.genre_flags, item_flags),
         ):
             out.save(artefact, pa.table({key: table[key], **from_matrix(names, matrix)}))
         out.save(catalogue.USER_FILTER, seen_items(impressions))

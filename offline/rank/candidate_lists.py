@@ -13,9 +13,9 @@ import torch
 
 from data_exchange_center import user_state
 from data_exchange_center.arrays import BoolArray, Int64Array, UInt8Array
-from data_exchange_center.assembler import ITEM_COLUMNS, USER_COLUMNS, ranking_inputs
+from data_exchange_center.assembler import ranking_inputs
 from data_exchange_center.columns import Column
-from data_exchange_center.features import GENRE_FLAGS, HISTORY_COUNTS
+from data_exchange_center.features import FeatureSet
 from data_exchange_center.limits import RANKER_IMPRESSIONS
 from data_exchange_center.tables import to_matrix
 from data_exchange_center.user_state import liked_genres
@@ -40,11 +40,13 @@ class Impressions:
     """All n offline impressions in the split's order, with the features of the moment before each.
 
     Attributes:
+        features: of the data set.
         sequences: user, item and label of each.
-        user_features: [n, 40] values of USER_COLUMNS.
-        items: [vocabulary, 19] values of ITEM_COLUMNS by item_index; zeros for the unknown one.
+        user_features: [n, 40] values of `features.user_columns`.
+        items: [vocabulary, 19] values of `features.item_columns` by item_index; zeros for the unknown one.
     """
 
+    features: FeatureSet
     sequences: Sequences
     user_features: UInt8Array | Int64Array
     items: Int64Array
@@ -52,15 +54,17 @@ class Impressions:
     @cached_property
     def flags(self) -> UInt8Array:
         """[vocabulary, genres] the items' genres."""
-        return self.items[:, [ITEM_COLUMNS.index(name) for name in GENRE_FLAGS]].astype(np.uint8)
+        return self.items[:, self.features.flag_places].astype(np.uint8)
 
     @classmethod
-    def load(cls, sequences: Sequences, frame: pa.Table, item_features: pa.Table) -> "Impressions":
+    def load(
+        cls, features: FeatureSet, sequences: Sequences, frame: pa.Table, item_features: pa.Table
+    ) -> "Impressions":
         """From catalogue entries TRAINING_FRAME and ITEM_FEATURES."""
-        items = np.zeros((sequences.item_count, len(ITEM_COLUMNS)), np.int64)
-        items[item_features[Column.ITEM_INDEX].to_numpy()] = to_matrix(item_features, ITEM_COLUMNS, np.int64)
+        items = np.zeros((sequences.item_count, len(features.item_columns)), np.int64)
+        items[item_features[Column.ITEM_INDEX].to_numpy()] = to_matrix(item_features, features.item_columns, np.int64)
         items[0] = 0
-        return cls(sequences, to_matrix(frame, USER_COLUMNS, np.int32), items)
+        return cls(features, sequences, to_matrix(frame, features.user_columns, np.int32), items)
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,7 @@ def rated_items(impressions: Impressions, funnel: Funnel, rows: Int64Array) -> T
         part = slice(start, start + ROWS_AT_A_TIME)
         nothing = np.zeros(items[part].shape)
         inputs = ranking_inputs(
+            impressions.features,
             impressions.user_features[rows[part]],
             impressions.items[items[part]],
             (nothing, nothing > 0, nothing > 0),
@@ -166,7 +171,7 @@ def _make_block(
     recent, liked = sequences.windows(rows, RANKER_IMPRESSIONS)
     recalled = found.scores, found.by_term, found.by_vector
     users, items = impressions.user_features[rows], impressions.items[candidates]
-    inputs = ranking_inputs(users, items, recalled, (recent.numpy(), liked.numpy()))
+    inputs = ranking_inputs(impressions.features, users, items, recalled, (recent.numpy(), liked.numpy()))
     features = ranker.features(*map(torch.from_numpy, inputs))
 
     following = rows[:, None] + np.arange(NEXT)
@@ -191,7 +196,7 @@ def _recall(impressions: Impressions, funnel: Funnel, rows: Int64Array) -> Candi
     vectors = user_vectors(funnel.tower, *sequences.windows(rows, funnel.tower.shape.window))
     # Without an impression there is no vector, and the server would have found popular items.
     vectors[sequences.start[rows] == rows] = 0
-    history = impressions.user_features[rows][:, [USER_COLUMNS.index(name) for name in HISTORY_COUNTS]]
+    history = impressions.user_features[rows][:, impressions.features.history_places]
     seen = np.zeros((len(rows), sequences.item_count), bool)
     which, before = user_state.rows_between(sequences.start[rows], rows)
     seen[which, sequences.items[before]] = True

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from data_exchange_center.documents import DeepFmSettings, DeepInputs
-from data_exchange_center.features import DENSE, SPARSE
+from data_exchange_center.features import FeatureSet, declare
 from offline.lookup import rows_of
 
 FLAG_SIZE = 2
@@ -91,22 +91,31 @@ class DeepFM(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, sizes: Mapping[str, int], hidden: tuple[int, ...], deep_inputs: DeepInputs) -> None:
+    def __init__(
+        self, features: FeatureSet, sizes: Mapping[str, int], hidden: tuple[int, ...], deep_inputs: DeepInputs
+    ) -> None:
         """Makes the layers.
 
         Args:
+            features: in the declared order.
             sizes: vocabulary of each sparse feature in the declared order, unknown counted.
             hidden: widths of the MLP's layers.
             deep_inputs: what the MLP sees.
         """
         super().__init__()
-        self.settings = DeepFmSettings(sizes=dict(sizes), hidden=hidden, deep_inputs=deep_inputs)
+        self.features = features
+        self.settings = DeepFmSettings(
+            categories=features.categories, sizes=dict(sizes), hidden=hidden, deep_inputs=deep_inputs
+        )
         by_width: dict[int, list[int]] = defaultdict(list)
-        for position, feature in enumerate(SPARSE):
+        for position, feature in enumerate(features.sparse):
             by_width[feature.embedding_dim].append(position)
         self.widest = max(by_width)
         self.groups = nn.ModuleDict(
-            {str(dim): FieldGroup(at, [sizes[SPARSE[p].name] for p in at], dim) for dim, at in by_width.items()}
+            {
+                str(dim): FieldGroup(at, [sizes[features.sparse[p].name] for p in at], dim)
+                for dim, at in by_width.items()
+            }
         )
         self.deep_groups = [
             str(dim)
@@ -114,11 +123,11 @@ class DeepFM(nn.Module):
             if deep_inputs == "dense+all" or (deep_inputs == "dense+side" and dim < self.widest)
         ]
         self.bias = nn.Parameter(torch.zeros(()))
-        self.register_buffer("mean", torch.zeros(len(DENSE)))
-        self.register_buffer("std", torch.ones(len(DENSE)))
+        self.register_buffer("mean", torch.zeros(len(features.dense)))
+        self.register_buffer("std", torch.ones(len(features.dense)))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("shift", torch.zeros(()))
-        width = len(DENSE) + sum(int(dim) * len(by_width[int(dim)]) for dim in self.deep_groups)
+        width = len(features.dense) + sum(int(dim) * len(by_width[int(dim)]) for dim in self.deep_groups)
         layers: list[nn.Module] = []
         for out in hidden:
             layers += [nn.Linear(width, out), nn.ReLU()]
@@ -173,6 +182,6 @@ class DeepFM(nn.Module):
 
 def deepfm_from(settings: DeepFmSettings, state: Mapping[str, Tensor]) -> DeepFM:
     """The model that `settings` (its `DeepFM.settings`) and a state dict describe, ready to score."""
-    model = DeepFM(settings.sizes, settings.hidden, settings.deep_inputs)
+    model = DeepFM(declare(settings.categories), settings.sizes, settings.hidden, settings.deep_inputs)
     model.load_state_dict(dict(state))
     return model.eval()

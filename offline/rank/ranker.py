@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from data_exchange_center.columns import Column
 from data_exchange_center.documents import RankerDocument
-from data_exchange_center.features import RECALL_FEATURES, SPARSE_COLUMNS
+from data_exchange_center.features import RECALL_FEATURES, declare
 from data_exchange_center.limits import RANKER_IMPRESSIONS
 from offline.lookup import rows_of
 from offline.rank.deepfm import DeepFM
@@ -30,7 +30,6 @@ DROPOUT = 0.2
 LARGEST_DEVIATION = 5.0  # a feature further from its mean counts as so far
 UNSEEN = -1e4  # a logit that no softmax sees, yet finite, so that a row without any impression has no NaN
 PRIOR = 5.0  # impressions' worth of the average that an item's share of positives begins with
-USER, ITEM = SPARSE_COLUMNS.index(Column.USER_INDEX), SPARSE_COLUMNS.index(Column.ITEM_INDEX)
 
 
 class CandidateKnowledge(nn.Module):
@@ -200,6 +199,8 @@ class Ranker(nn.Module):
         """Keeps the parts."""
         super().__init__()
         self.deepfm, self.knowledge, self.like, self.rank = deepfm, knowledge, like, rank
+        columns = deepfm.features.sparse_columns
+        self.user_place, self.item_place = columns.index(Column.USER_INDEX), columns.index(Column.ITEM_INDEX)
 
     @classmethod
     def unfitted(cls, deepfm: DeepFM, knowledge: CandidateKnowledge) -> "Ranker":
@@ -214,7 +215,7 @@ class Ranker(nn.Module):
         is fitted to the very rows that label the lists.
         """
         logit = self.deepfm(sparse.flatten(0, 1), dense.flatten(0, 1)).view(*sparse.shape[:2], 1)
-        known = self.knowledge(sparse[:, 0, USER], sparse[:, :, ITEM], recent, liked)
+        known = self.knowledge(sparse[:, 0, self.user_place], sparse[:, :, self.item_place], recent, liked)
         return torch.cat([recall, logit, known], 2)
 
     def forward(
@@ -232,17 +233,18 @@ class Ranker(nn.Module):
             [b, m] logit of the like-probability; [b, m] rank_score, by which a list is ordered.
         """
         features = self.features(sparse_features, dense_features, recall_features, recent, liked)
-        others = self.knowledge.vectors, sparse_features[:, :, ITEM], recent, liked
+        others = self.knowledge.vectors, sparse_features[:, :, self.item_place], recent, liked
         return self.like(features[:, :, -LIKE_FEATURES:], *others), self.rank(features, *others)
 
 
 def ranker_from(document: RankerDocument, state: dict[str, Tensor]) -> Ranker:
     """The model that a document and a state dict describe, ready to score."""
-    sizes = document.settings.sizes
+    settings = document.settings
+    sizes = settings.sizes
     knowledge = empty_knowledge(
         sizes[Column.USER_INDEX], sizes[Column.ITEM_INDEX], document.vector_dim, document.fm_dim
     )
-    deepfm = DeepFM(sizes, document.settings.hidden, document.settings.deep_inputs)
+    deepfm = DeepFM(declare(settings.categories), sizes, settings.hidden, settings.deep_inputs)
     ranker = Ranker.unfitted(deepfm, CandidateKnowledge(knowledge))
     ranker.load_state_dict(state)
     return ranker.eval()

@@ -14,7 +14,7 @@ from data_exchange_center import catalogue
 from data_exchange_center.columns import Column
 from data_exchange_center.commit import writing
 from data_exchange_center.documents import FeatureDocument
-from data_exchange_center.features import COLUMNS, HISTORY_COUNTS, entity_columns, feature_hash, vocabulary_sizes
+from data_exchange_center.features import FeatureSet
 from data_exchange_center.stage import run_stage
 from data_exchange_center.tables import rows_by_key, side_by_side
 from offline.rank.derived_features import add_derived
@@ -31,43 +31,45 @@ READS = (
 WRITES = (catalogue.TRAINING_FRAME, catalogue.USER_FEATURES, catalogue.ITEM_FEATURES, catalogue.FEATURE_META)
 
 
-def profile_schema() -> pa.Schema:
+def profile_schema(features: FeatureSet) -> pa.Schema:
     """The user's id and features but for the history, which differs from one training row to the next."""
-    return pa.schema([field for field in catalogue.USER_FEATURES.schema if field.name not in HISTORY_COUNTS])
+    history = features.history_counts
+    return pa.schema([field for field in catalogue.USER_FEATURES.present_schema if field.name not in history])
 
 
 def main() -> None:
     """Entities, then the training frame from the entities."""
     dataset = catalogue.DATASET.load()
+    features = dataset.features
     impressions = catalogue.OFFLINE_IMPRESSIONS.load()
-    users = add_derived(catalogue.USERS.load(), profile_schema())
+    users = add_derived(catalogue.USERS.load(), profile_schema(features))
     serving_users = side_by_side(users, catalogue.USER_HISTORY.load())
     items = side_by_side(catalogue.ITEMS.load(), catalogue.ITEM_GENRES.load())
-    items = add_derived(items, catalogue.ITEM_FEATURES.schema)
-    item_features = items.select([Column.ITEMID, *entity_columns("item")])
+    items = add_derived(items, catalogue.ITEM_FEATURES.present_schema)
+    item_features = items.select([Column.ITEMID, *features.item_columns])
 
     frame = side_by_side(
         rows_by_key(users, Column.USERID, impressions[Column.USERID].to_numpy()),
         rows_by_key(item_features, Column.ITEMID, impressions[Column.ITEMID].to_numpy()),
         catalogue.HISTORY.load(),
         impressions,
-    ).select([Column.IMPRESSION, *COLUMNS, Column.LABEL, Column.SPLIT])
+    ).select([Column.IMPRESSION, *features.columns, Column.LABEL, Column.SPLIT])
 
-    sizes = vocabulary_sizes(dataset.id_sizes)
-    features = FeatureDocument(
+    sizes = features.vocabulary_sizes(dataset.id_sizes)
+    document = FeatureDocument(
         dataset=dataset.dataset,
-        columns=COLUMNS,
+        columns=features.columns,
         vocabulary_sizes=sizes,
         id_digest=dataset.id_digest,
-        feature_hash=feature_hash(COLUMNS, sizes, dataset.id_digest),
+        feature_hash=features.hash(sizes, dataset.id_digest),
     )
     with writing(WRITES) as out:
         out.save(catalogue.TRAINING_FRAME, frame)
-        out.save(catalogue.USER_FEATURES, serving_users.select([Column.USERID, *entity_columns("user")]))
+        out.save(catalogue.USER_FEATURES, serving_users.select([Column.USERID, *features.user_columns]))
         out.save(catalogue.ITEM_FEATURES, item_features)
-        out.save(catalogue.FEATURE_META, features)
+        out.save(catalogue.FEATURE_META, document)
     print(
-        f"{len(COLUMNS)} features, hash {features.feature_hash}: {len(frame):,} training and test rows, "
+        f"{len(features.columns)} features, hash {document.feature_hash}: {len(frame):,} training and test rows, "
         f"{len(users):,} users, {len(items):,} items"
     )
 

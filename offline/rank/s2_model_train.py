@@ -16,8 +16,8 @@ from data_exchange_center import catalogue
 from data_exchange_center.arrays import BoolArray, FloatArray, UInt8Array
 from data_exchange_center.columns import Column, Split
 from data_exchange_center.commit import writing
+from data_exchange_center.dataset import DatasetDocument
 from data_exchange_center.documents import (
-    DatasetDocument,
     DeepFmDocument,
     DeepFmMetrics,
     LogisticRegressionMetrics,
@@ -27,7 +27,6 @@ from data_exchange_center.documents import (
     RankingRows,
     Reliability,
 )
-from data_exchange_center.features import COLUMNS
 from data_exchange_center.stage import run_stage
 from offline.fitting import Schedule, state_on_cpu
 from offline.metrics import Bootstrap, auc, calibration, interval, log_loss
@@ -185,12 +184,12 @@ def main() -> None:
     dataset, features = catalogue.DATASET.load(), catalogue.FEATURE_META.load()
     fm_l2 = catalogue.VECTOR_RECALL_METRICS.load().rated.l2
     frame = catalogue.TRAINING_FRAME.load()
-    parts, rows = Parts.of_frame(frame), Rows.from_table(frame)
+    parts, rows = Parts.of_frame(frame), Rows.from_table(frame, dataset.features)
     tuned = tune_and_fit(rows, parts, features.vocabulary_sizes, fm_l2, dataset.seed)
     metrics = measure(frame, parts, tuned, score(tuned.measured, rows.select(parts.test)), dataset)
     meta = DeepFmDocument(
         dataset=dataset.dataset,
-        columns=COLUMNS,
+        columns=features.columns,
         feature_hash=features.feature_hash,
         settings=tuned.served.settings,
     )

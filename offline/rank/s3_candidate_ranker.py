@@ -23,13 +23,8 @@ from data_exchange_center.arrays import BoolArray, Int64Array, UInt8Array
 from data_exchange_center.artefact import Array, StateDict
 from data_exchange_center.columns import Column, Split
 from data_exchange_center.commit import writing
-from data_exchange_center.documents import (
-    DatasetDocument,
-    Objective,
-    RankerDocument,
-    RankerMetrics,
-)
-from data_exchange_center.features import COLUMNS
+from data_exchange_center.dataset import DatasetDocument
+from data_exchange_center.documents import Objective, RankerDocument, RankerMetrics
 from data_exchange_center.stage import run_stage
 from offline.fitting import Schedule, state_on_cpu
 from offline.rank.candidate_lists import Funnel, Impressions, make_lists, rated_items
@@ -174,7 +169,7 @@ def main() -> None:
     dataset, features = catalogue.DATASET.load(), catalogue.FEATURE_META.load()
     parts = read_parts(dataset)
     frame = catalogue.TRAINING_FRAME.load()
-    impressions = Impressions.load(Sequences.of(parts.offline), frame, catalogue.ITEM_FEATURES.load())
+    impressions = Impressions.load(dataset.features, Sequences.of(parts.offline), frame, catalogue.ITEM_FEATURES.load())
     split = frame[Column.SPLIT].to_numpy()
     del frame  # a third of what the stage would hold at its peak
     nets = fit_and_measure(impressions, parts, split, dataset)
@@ -182,7 +177,7 @@ def main() -> None:
     ranker = Ranker(served.deepfm, CandidateKnowledge(served.knowledge), nets.like, nets.rank)
     document = RankerDocument(
         dataset=dataset.dataset,
-        columns=COLUMNS,
+        columns=features.columns,
         feature_hash=features.feature_hash,
         settings=served.deepfm.settings,
         vector_dim=served.tower.shape.dim,

@@ -11,7 +11,7 @@ from torch.nn import functional
 from data_exchange_center.arrays import BoolArray, Float32Array, UInt8Array
 from data_exchange_center.columns import Column
 from data_exchange_center.documents import DeepInputs
-from data_exchange_center.features import DENSE_COLUMNS, SPARSE_COLUMNS
+from data_exchange_center.features import FeatureSet
 from data_exchange_center.tables import to_matrix
 from offline.fitting import BestEpoch, Schedule, batch_size, run_epochs, training_device
 from offline.rank.deepfm import DeepFM
@@ -29,21 +29,22 @@ class Rows:
     Kept in the narrow types of the training frame and widened a batch at a time.
     """
 
+    features: FeatureSet
     sparse: Tensor
     dense: Tensor
     labels: UInt8Array
 
     @classmethod
-    def from_table(cls, frame: pa.Table) -> "Rows":
+    def from_table(cls, frame: pa.Table, features: FeatureSet) -> "Rows":
         """The columns of the training frame, in the declared order."""
-        sparse, dense = to_matrix(frame, SPARSE_COLUMNS, np.int32), to_matrix(frame, DENSE_COLUMNS)
+        sparse, dense = to_matrix(frame, features.sparse_columns, np.int32), to_matrix(frame, features.dense_columns)
         labels = frame[Column.LABEL].to_numpy().copy()  # Arrow's own memory is read-only, which torch warns of
-        return cls(torch.from_numpy(sparse), torch.from_numpy(dense), labels)
+        return cls(features, torch.from_numpy(sparse), torch.from_numpy(dense), labels)
 
     def select(self, rows: BoolArray) -> "Rows":
         """Those rows."""
         chosen = torch.from_numpy(np.flatnonzero(rows))
-        return Rows(self.sparse[chosen], self.dense[chosen], self.labels[rows])
+        return Rows(self.features, self.sparse[chosen], self.dense[chosen], self.labels[rows])
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def fit(
     """
     device = training_device()
     torch.manual_seed(seed)
-    model = DeepFM(sizes, HIDDEN, hyper_parameters.deep_inputs)
+    model = DeepFM(rows.features, sizes, HIDDEN, hyper_parameters.deep_inputs)
     model.standardise_by(rows.dense)
     model.forget_absent(rows.sparse)
     model.to(device)

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import BoolArray, Int64Array, UInt8Array
 from data_exchange_center.columns import Column, Split
-from data_exchange_center.documents import DatasetDocument
+from data_exchange_center.dataset import DatasetDocument
 
 VALID_USERS = 2048
 

@@ -16,12 +16,10 @@ from data_exchange_center.arrays import BoolArray, Int64Array, UInt8Array
 from data_exchange_center.columns import Column, Split
 from data_exchange_center.commit import writing
 from data_exchange_center.documents import TermRecallMetrics
-from data_exchange_center.features import GENRE_FLAGS, HISTORY_COUNTS
 from data_exchange_center.limits import RECALL_SIZE
 from data_exchange_center.stage import run_stage
 from data_exchange_center.tables import to_matrix
 from data_exchange_center.user_state import liked_genres, window_counts
-from data_exchange_center.vocabularies import GENRES
 from offline.recall.array_recall import term_matches
 
 READS = (
@@ -37,11 +35,11 @@ WRITES = (catalogue.USER_TERM, catalogue.TERM_RECALL_METRICS)
 USERS_AT_A_TIME = 1024
 
 
-def term_lists(liked: BoolArray) -> pa.Array:
-    """The liked genres of each row as a list of names."""
-    users, genres = np.nonzero(liked)
+def term_lists(liked: BoolArray, genres: tuple[str, ...]) -> pa.Array:
+    """The liked ones of the genres of each row [users, genres] as a list of names."""
+    users, places = np.nonzero(liked)
     offsets = np.r_[0, np.cumsum(np.bincount(users, minlength=len(liked)))].astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.array(GENRES, object)[genres], pa.string()))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.array(genres, object)[places], pa.string()))
 
 
 def hits_of_term_recall(liked: BoolArray, flags: UInt8Array, seen: BoolArray, relevant: BoolArray) -> Int64Array:
@@ -96,15 +94,16 @@ def measure(impressions: pa.Table, flags: UInt8Array, by_popularity: Int64Array,
 def main() -> None:
     """Terms for serving; the metrics on test."""
     dataset = catalogue.DATASET.load()
+    features = dataset.features
     genres = catalogue.ITEM_GENRES.load()
-    flags, items = to_matrix(genres, GENRE_FLAGS), genres[Column.ITEMID].to_numpy()
+    flags, items = to_matrix(genres, features.genre_flags), genres[Column.ITEMID].to_numpy()
     popular = catalogue.POPULAR_ITEMS.load()
     by_popularity = np.searchsorted(items, popular[Column.ITEMID].to_numpy())
 
     history = catalogue.USER_HISTORY.load()
     served = catalogue.USER_FILTER.load()[Column.USERID]  # the users with offline rows
-    newest = to_matrix(history, HISTORY_COUNTS)[np.searchsorted(history[Column.USERID].to_numpy(), served.to_numpy())]
-    liked = liked_genres(newest)
+    places = np.searchsorted(history[Column.USERID].to_numpy(), served.to_numpy())
+    liked = liked_genres(to_matrix(history, features.history_counts)[places])
     impressions = catalogue.OFFLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID, Column.LABEL, Column.SPLIT])
     metrics = TermRecallMetrics(
         dataset=dataset.dataset,
@@ -113,7 +112,8 @@ def main() -> None:
         **measure(impressions, flags, by_popularity, items),  # type: ignore[arg-type]
     )
     with writing(WRITES) as out:
-        out.save(catalogue.USER_TERM, pa.table({Column.USERID: served, Column.TERMS: term_lists(liked)}))
+        terms = term_lists(liked, features.categories.genres)
+        out.save(catalogue.USER_TERM, pa.table({Column.USERID: served, Column.TERMS: terms}))
         out.save(catalogue.TERM_RECALL_METRICS, metrics)
     print(f"{liked.any(axis=1).sum():,} of {len(liked):,} users like a genre, {liked.sum(1).mean():.2f} on average")
     print(

@@ -19,8 +19,8 @@ import numpy as np
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array
 from data_exchange_center.commit import writing
+from data_exchange_center.dataset import DatasetDocument
 from data_exchange_center.documents import (
-    DatasetDocument,
     RecallComparison,
     SequenceRecallMetrics,
     TowerDocument,

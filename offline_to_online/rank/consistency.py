@@ -9,9 +9,9 @@ import torch
 from tqdm import tqdm
 
 from data_exchange_center.arrays import BoolArray, Float32Array, Int64Array
-from data_exchange_center.assembler import ITEM_COLUMNS, RankingInputs, ranking_inputs
+from data_exchange_center.assembler import RankingInputs, ranking_inputs
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
-from data_exchange_center.features import COLUMNS, GENRE_FLAGS, Entity, entity_columns
+from data_exchange_center.features import Entity, FeatureSet
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TRITON_MAX_BATCH
 from offline_to_online.exported_model import SCORE_TOLERANCE, TrainedModel
 from online.callers.triton_caller import TritonCaller
@@ -22,21 +22,22 @@ LISTED_ITEMS = 10  # of a user whose scores are compared
 Difference = dict[str, object]  # one line of the table that the check prints
 
 
-def column_differences(columns: tuple[str, ...], hash_found: str, hash_declared: str, where: str) -> list[Difference]:
+def column_differences(
+    columns: tuple[str, ...], declared: tuple[str, ...], hash_found: str, hash_declared: str, where: str
+) -> list[Difference]:
     """The places at which the model's order of the features is not the declared one.
 
     Args:
         columns: the model's features, in its order.
+        declared: the data set's, in theirs.
         hash_found, hash_declared: fingerprints of the features, the vocabularies and the ids.
         where: which model, for the table.
     """
-    if columns != COLUMNS:
-        width = max(len(columns), len(COLUMNS))
-        pairs = zip(columns + ("-",) * (width - len(columns)), COLUMNS + ("-",) * (width - len(COLUMNS)), strict=True)
+    if columns != declared:
         return [
-            {"column": place, "declared": declared, where: found}
-            for place, (found, declared) in enumerate(pairs)
-            if found != declared
+            {"column": place, "declared": own, where: found}
+            for place, (found, own) in enumerate(zip_longest(columns, declared, fillvalue="-"))
+            if found != own
         ]
     if hash_found != hash_declared:
         return [{"what": "hash of the features", "declared": hash_declared, where: hash_found or "none"}]
@@ -44,15 +45,20 @@ def column_differences(columns: tuple[str, ...], hash_found: str, hash_declared:
 
 
 def feature_differences(
-    entity: Entity, ids: Int64Array, offline: Int64Array, online: Int64Array, known: BoolArray
+    entity: Entity,
+    names: tuple[str, ...],
+    ids: Int64Array,
+    offline: Int64Array,
+    online: Int64Array,
+    known: BoolArray,
 ) -> list[Difference]:
     """The values that differ between Feast and the artefacts.
 
     Args:
         entity: whose columns they are.
+        names: [columns].
         ids: [n]; offline, online: [n, columns]; known: [n] False where Feast lacks the entity.
     """
-    names = entity_columns(entity)
     return [
         {
             entity: ids[row],
@@ -94,13 +100,15 @@ class State:
     """What the models are handed, from one side: the artefacts, or the stores.
 
     Attributes:
-        users: [users, 40] values of USER_COLUMNS.
-        items: [items, 19] values of ITEM_COLUMNS.
+        features: of the data set.
+        users: [users, 40] values of `features.user_columns`.
+        items: [items, 19] values of `features.item_columns`.
         user_vectors: [users, dim + 1]; item_vectors: [items, dim + 1].
         liked: [users, genres] the terms.
         sequences: [users, TOWER_IMPRESSIONS] item indices and likes of the last impressions.
     """
 
+    features: FeatureSet
     users: Int64Array
     items: Int64Array
     user_vectors: Float32Array
@@ -113,12 +121,12 @@ class State:
 
         Every item counts as found by its vector, and by the terms where it has a genre that the user likes.
         """
-        flags = self.items[:, [ITEM_COLUMNS.index(name) for name in GENRE_FLAGS]]
+        flags = self.items[:, self.features.flag_places]
         by_term = np.einsum("bg,bmg->bm", self.liked[user_rows], flags[item_rows]) > 0
         products = np.einsum("bd,bmd->bm", self.user_vectors[user_rows], self.item_vectors[item_rows])
         recalled = products + TERM_BONUS * by_term, by_term, np.ones(by_term.shape, bool)
         recent, liked = (part[user_rows, -RANKER_IMPRESSIONS:] for part in self.sequences)
-        return ranking_inputs(self.users[user_rows], self.items[item_rows], recalled, (recent, liked))
+        return ranking_inputs(self.features, self.users[user_rows], self.items[item_rows], recalled, (recent, liked))
 
 
 def vector_differences(

@@ -10,7 +10,9 @@ Of two rows of an entity Feast keeps the later one. A row that was loaded or pus
 for as long, so where Feast does not hold what was loaded, its rows are deleted and loaded again: the last load wins.
 """
 
+import json
 import os
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +25,12 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from data_exchange_center import catalogue
 from data_exchange_center.artefact import Artefacts
 from data_exchange_center.columns import Column
-from data_exchange_center.features import JOIN_KEYS, Entity, entity_columns
-from data_exchange_center.serving_names import FEAST_VIEWS
+from data_exchange_center.features import JOIN_KEYS, Entity, FeatureSet
+from data_exchange_center.serving_names import CATEGORIES_FILE, FEAST_VIEWS
 from data_exchange_center.settings import FEAST_REPOSITORY, Settings
 from data_exchange_center.stage import run_stage
 from data_exchange_center.tables import to_matrix
+from data_exchange_center.vocabularies import Categories
 from offline_to_online.loader import LOADER_TIMEOUT, LoadError
 from offline_to_online.rank import expected_features
 from online.callers.feast_caller import FeastCaller
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 ENTITIES: tuple[Entity, ...] = ("user", "item")
-READS = (catalogue.DATASET, *expected_features.READS)
+READS = expected_features.READS
 WRITES: Artefacts = ()
 
 MARGIN = timedelta(seconds=1)
@@ -52,6 +55,14 @@ def write_source(file: Path, features: pa.Table, now: datetime) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_suffix(f".{os.getpid()}.tmp")
     pq.write_table(features.append_column(Column.EVENT_TIMESTAMP, stamps), beside)
+    os.replace(beside, file)
+
+
+def write_categories(file: Path, categories: Categories) -> None:
+    """Writes the categories of the data set, which the declaration of the features follows, for `feast apply`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_suffix(f".{os.getpid()}.tmp")
+    beside.write_text(json.dumps(asdict(categories), ensure_ascii=False), "utf-8")
     os.replace(beside, file)
 
 
@@ -93,15 +104,15 @@ def delete_rows(store: "FeatureStore") -> None:
         RedisOnlineStore().delete_table(store.config, view)
 
 
-def check(caller: FeastCaller, entity: Entity, features: pa.Table) -> None:
+def check(caller: FeastCaller, declared: FeatureSet, entity: Entity, features: pa.Table) -> None:
     """Reads every entity back over HTTP.
 
     Raises:
         LoadError: naming the first entity and feature that differ.
     """
-    names, ids = entity_columns(entity), features[JOIN_KEYS[entity]].to_pylist()
+    names, ids = declared.entity_columns(entity), features[JOIN_KEYS[entity]].to_pylist()
     expected = to_matrix(features, names)
-    found, known = caller.all_features(entity, ids)
+    found, known = caller.all_features(declared, entity, ids)
     wrong = np.argwhere((found != expected) | ~known[:, None])
     if len(wrong):
         row, column = wrong[0]
@@ -117,22 +128,22 @@ def check(caller: FeastCaller, entity: Entity, features: pa.Table) -> None:
     stop=stop_after_delay(REGISTRY_SECONDS),
     reraise=True,
 )
-def wait_for_registry(caller: FeastCaller) -> None:
+def wait_for_registry(caller: FeastCaller, declared: FeatureSet) -> None:
     """Returns when the server knows all views.
 
     Raises:
         ServiceUnavailable: it does not within REGISTRY_SECONDS.
     """
     for entity in ENTITIES:
-        caller.features(entity, [0])
+        caller.features(declared, entity, [0])
 
 
 def fill(store: "FeatureStore", redis: RedisCaller, data: Path) -> dict[Entity, pa.Table]:
     """Writes the features as of now, with the events up to now, and materialises them; returns them."""
-    now, events = datetime.now(UTC), redis.events()
+    now, events, features = datetime.now(UTC), redis.events(), catalogue.DATASET.load().features
     tables = {entity: expected_features.expected_features(entity, events) for entity in ENTITIES}
     for view in FEAST_VIEWS:
-        columns = [JOIN_KEYS[view.entity], *view.columns]
+        columns = [JOIN_KEYS[view.entity], *view.columns(features)]
         write_source(data / f"{view.name}.parquet", tables[view.entity].select(columns), now)
     materialise(store, now)
     return tables
@@ -143,11 +154,12 @@ def check_all(caller: FeastCaller, redis: RedisCaller) -> None:
 
     Twice where it must be, since an event may come in between the reading of the events and that of Feast.
     """
+    declared = catalogue.DATASET.load().features
     for is_last in (False, True):
         events = redis.events()
         try:
             for entity in ENTITIES:
-                check(caller, entity, expected_features.expected_features(entity, events))
+                check(caller, declared, entity, expected_features.expected_features(entity, events))
             return
         except LoadError:
             if is_last:
@@ -160,9 +172,11 @@ def main() -> None:
     os.environ.update(settings.feast_environment())
     data = Path(settings.feast_environment()["FEAST_DATA"])
     redis, caller = RedisCaller(settings, LOADER_TIMEOUT), FeastCaller(settings, LOADER_TIMEOUT)
+    dataset = catalogue.DATASET.load()
+    write_categories(data / CATEGORIES_FILE, dataset.categories)
     store = apply()
     tables = fill(store, redis, data)
-    wait_for_registry(caller)
+    wait_for_registry(caller, dataset.features)
     try:
         check_all(caller, redis)
     except LoadError as error:
@@ -170,9 +184,8 @@ def main() -> None:
         delete_rows(store)
         tables = fill(store, redis, data)
         check_all(caller, redis)
-    name = catalogue.DATASET.load().dataset
     counts = ", ".join(f"{len(table):,} {entity}s" for entity, table in tables.items())
-    print(f"data set {name}: {counts} in Feast, every one read back over HTTP and equal")
+    print(f"data set {dataset.dataset}: {counts} in Feast, every one read back over HTTP and equal")
 
 
 if __name__ == "__main__":

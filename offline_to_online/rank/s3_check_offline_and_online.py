@@ -27,15 +27,7 @@ from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array, Int64Array
 from data_exchange_center.artefact import Artefacts
 from data_exchange_center.columns import Column
-from data_exchange_center.features import (
-    COLUMNS,
-    HISTORY_COUNTS,
-    JOIN_KEYS,
-    Entity,
-    entity_columns,
-    feature_hash,
-    vocabulary_sizes,
-)
+from data_exchange_center.features import JOIN_KEYS, Entity
 from data_exchange_center.limits import TOWER_IMPRESSIONS
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
@@ -64,7 +56,6 @@ from online.serving_data import ServingData
 from online.user_events import sequence_after
 
 READS = (
-    catalogue.DATASET,
     *expected_features.READS,
     catalogue.USERS,
     catalogue.ITEMS,
@@ -112,12 +103,15 @@ class Stores:
 def model_kinds(models: tuple[TrainedModel, ...], stores: Stores, settings: Settings) -> Kinds:
     """What the served models declare, and their weights."""
     dataset, meta = catalogue.DATASET.load(), catalogue.RANKER_META.load()
-    declared = feature_hash(COLUMNS, vocabulary_sizes(dataset.id_sizes), dataset.id_digest)
+    features = dataset.features
+    declared = features.hash(features.vocabulary_sizes(dataset.id_sizes), dataset.id_digest)
     served = [stores.triton.served(model.declared) for model in models]
-    differences = column_differences(meta.columns, meta.feature_hash, declared, "trained model")
+    differences = column_differences(meta.columns, features.columns, meta.feature_hash, declared, "trained model")
     for model, found in zip(models, served, strict=True):
         where = f"served {model.declared.name}"
-        differences = differences or column_differences(found.columns, found.feature_hash, declared, where)
+        differences = differences or column_differences(
+            found.columns, features.columns, found.feature_hash, declared, where
+        )
     yield "the order of the features", differences
     weights = [weight_difference(*pair, settings) for pair in zip(models, served, strict=True)]
     yield "the weights of both models", [{"difference": weight} for weight in weights if weight]
@@ -125,7 +119,7 @@ def model_kinds(models: tuple[TrainedModel, ...], stores: Stores, settings: Sett
 
 def sequences_of(ids: Int64Array, recent: Recent, data: ServingData) -> tuple[Int64Array, Int64Array]:
     """[users, TOWER_IMPRESSIONS] item indices and likes of the users' last impressions."""
-    parts = [sequence_after(recent.get(user, ()), data.items, TOWER_IMPRESSIONS) for user in ids.tolist()]
+    parts = [sequence_after(recent.get(user, ()), data, TOWER_IMPRESSIONS) for user in ids.tolist()]
     items, liked = (np.concatenate(part) for part in zip(*parts, strict=True))
     return items, liked
 
@@ -144,18 +138,19 @@ def differences_by_kind(settings: Settings) -> Kinds:
     stores, tower, ranker, data = Stores.connect(settings), trained_tower(), trained_ranker(), ServingData.load()
     yield from model_kinds((tower, ranker), stores, settings)
 
-    events = stores.redis.events()
+    events, features = stores.redis.events(), data.features
     ids, offline, online = [], [], []
     entities: tuple[Entity, ...] = ("user", "item")
     for entity in entities:
         table = expected_features.expected_features(entity, events)
         ids.append(table[JOIN_KEYS[entity]].to_numpy())
-        offline.append(to_matrix(table, entity_columns(entity)))
-        values, known = stores.feast.all_features(entity, ids[-1].tolist())
+        names = features.entity_columns(entity)
+        offline.append(to_matrix(table, names))
+        values, known = stores.feast.all_features(features, entity, ids[-1].tolist())
         online.append(values)
         yield (
             f"the features of {len(ids[-1]):,} {entity}s",
-            feature_differences(entity, ids[-1], offline[-1], values, known),
+            feature_differences(entity, names, ids[-1], offline[-1], values, known),
         )
 
     expected = expected_features.expected_impressions(events)
@@ -179,11 +174,11 @@ def differences_by_kind(settings: Settings) -> Kinds:
 
     # The vectors have just been found equal. Those of the stores are on both sides: near ties in the recall scores must
     # not change places between them.
-    history = offline[0][:, [entity_columns("user").index(name) for name in HISTORY_COUNTS]]
-    terms = genre_flags([user.terms if user else () for user in users]).astype(bool)
+    history = offline[0][:, features.history_places]
+    terms = genre_flags([user.terms if user else () for user in users], features.categories.genres).astype(bool)
     sides = (
-        State(offline[0], offline[1], in_redis, stored, liked_genres(history), sequences),
-        State(online[0], online[1], in_redis, stored, terms, sequences),
+        State(features, offline[0], offline[1], in_redis, stored, liked_genres(history), sequences),
+        State(features, online[0], online[1], in_redis, stored, terms, sequences),
     )
     impressions = catalogue.OFFLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID])
     lists = lists_to_score(impressions[Column.USERID].to_numpy(), impressions[Column.ITEMID].to_numpy(), *ids)

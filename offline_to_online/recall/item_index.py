@@ -10,7 +10,6 @@ from data_exchange_center.arrays import Float32Array, Int64Array
 from data_exchange_center.columns import Column
 from data_exchange_center.limits import EXACT_SEARCH_UP_TO, RECALL_SIZE
 from data_exchange_center.serving_names import ES_ALIAS, ES_GENRES, ES_ITEMID, ES_POPULARITY, ES_VECTOR
-from data_exchange_center.vocabularies import GENRES
 from offline_to_online.loader import LoadError
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.types import UserRecall
@@ -100,7 +99,7 @@ def fill_index(client: Elasticsearch, name: str, content: list[ItemDocument]) ->
     client.indices.refresh(index=name)
 
 
-def check_documents(client: Elasticsearch, name: str, content: list[ItemDocument]) -> None:
+def check_documents(client: Elasticsearch, name: str, content: list[ItemDocument], genres: tuple[str, ...]) -> None:
     """Reads every document back, and counts the items of every genre by the query that recall uses.
 
     Raises:
@@ -113,7 +112,7 @@ def check_documents(client: Elasticsearch, name: str, content: list[ItemDocument
             raise LoadError(f"Elasticsearch holds {stored} for item {document['itemid']}, but {document} was loaded.")
     if found:
         raise LoadError(f"Elasticsearch holds items that were not loaded: {sorted(found)[:5]}.")
-    for genre in GENRES:
+    for genre in genres:
         expected = sum(genre in document["genres"] for document in content)
         counted = client.count(index=name, query={"terms": {ES_GENRES: [genre]}})["count"]
         if counted != expected:

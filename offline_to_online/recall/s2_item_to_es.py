@@ -43,7 +43,7 @@ SAMPLED_USERS = 200
 def main() -> None:
     """Creates a new index, fills and checks it, then switches to it; an index that fails is deleted."""
     settings = Settings()
-    content = item_documents()
+    dataset, content = catalogue.DATASET.load(), item_documents()
     users = list(users_to_load().values())
     sample = np.random.default_rng(settings.seed).permutation(len(users))[:SAMPLED_USERS]
     name = f"{ES_INDEX_OF_LOAD.format(load_digest())}{time.strftime('%Y%m%d%H%M%S')}-{time.time_ns() % 1_000_000:06}"
@@ -52,7 +52,7 @@ def main() -> None:
         create_index(client, name, len(content[0]["vector"]), len(content))
         try:
             fill_index(client, name, content)
-            check_documents(client, name, content)
+            check_documents(client, name, content, dataset.categories.genres)
             caller = ElasticsearchCaller(settings, LOADER_TIMEOUT)
             overlap = check_nearest(caller, name, content, [users[row] for row in sample])
         except BaseException:
@@ -61,9 +61,8 @@ def main() -> None:
         switch_alias(client, name)
     except (ApiError, TransportError) as error:
         raise ServiceUnavailable("elasticsearch", f"{error}; start it with `make services`") from error
-    dataset = catalogue.DATASET.load().dataset
     print(
-        f"data set {dataset}: {len(content):,} items in {name}, every one read back and equal; approximate top "
+        f"data set {dataset.dataset}: {len(content):,} items in {name}, every one read back and equal; approximate top "
         f"{RECALL_SIZE} of {len(sample)} users: {overlap:.4f} of the exact one"
     )
 

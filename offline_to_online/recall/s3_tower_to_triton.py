@@ -31,9 +31,9 @@ WRITES: Artefacts = ()
 
 def move_vectors(redis: RedisCaller, triton: TritonCaller) -> int:
     """Gives each user with live events the vector after their last impressions; returns how many users that are."""
-    users, items = sorted(redis.events()), ServingData.load().items
+    users, data = sorted(redis.events()), ServingData.load()
     for userid, recent in zip(users, redis.recent(users) if users else [], strict=True):
-        vectors, _ = triton.user_vectors(*sequence_after(recent, items, TOWER_IMPRESSIONS))
+        vectors, _ = triton.user_vectors(*sequence_after(recent, data, TOWER_IMPRESSIONS))
         redis.set_vector(userid, recent, vectors[0])  # where a later event came in, it has brought its own vector
     return len(users)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from data_exchange_center.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
+from data_exchange_center.features import FeatureSet
 
 
 class ServiceUnavailable(Exception):
@@ -33,12 +34,14 @@ class Expected:
 
     Attributes:
         load_digest: of the load; see data_exchange_center/serving_load.py.
+        features: the ranking model's features.
         feature_hash: of the features that the models were trained on.
         items: how many there are.
         userid: of a user of the load; None where it has none.
     """
 
     load_digest: str
+    features: FeatureSet
     feature_hash: str
     items: int
     userid: int | None

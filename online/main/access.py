@@ -8,6 +8,7 @@ from data_exchange_center.settings import Settings
 from online.main.refusals import refusal
 
 PROTECTED = frozenset({"/events", "/metrics"})
+TOKEN = "token"  # the name among the application's extensions of the fact that there is one
 
 
 def protect(app: flask.Flask, settings: Settings) -> None:
@@ -15,6 +16,7 @@ def protect(app: flask.Flask, settings: Settings) -> None:
     token = settings.events_token.get_secret_value()
     if not token:
         return
+    app.extensions[TOKEN] = True
     expected = f"Bearer {token}".encode()
 
     def check_token() -> flask.Response | None:
@@ -26,3 +28,8 @@ def protect(app: flask.Flask, settings: Settings) -> None:
         return response
 
     app.before_request(check_token)
+
+
+def asks_for_token() -> bool:
+    """Whether the application has a token, for /openapi.json to say so."""
+    return TOKEN in flask.current_app.extensions

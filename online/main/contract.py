@@ -1,4 +1,7 @@
-"""What goes into the server and comes out of it: the models that validate both, and that /openapi.json is made of."""
+"""What goes into the server and comes out of it: the models that validate both, and that /openapi.json is made of.
+
+Ids are integers or text, and ratings have a scale, by the data set: see dataset_models.py.
+"""
 
 import time
 from typing import Annotated, NotRequired
@@ -6,8 +9,8 @@ from typing import Annotated, NotRequired
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from data_exchange_center.columns import HIGHEST_RATING, LOWEST_RATING
-from data_exchange_center.limits import LARGEST_ID, RECALL_SIZE
+from data_exchange_center.external_ids import ExternalId
+from data_exchange_center.limits import RECALL_SIZE
 
 DEFAULT_ITEMS = 50
 CLOCKS_DIFFER = (
@@ -32,9 +35,6 @@ def _integral(value: object) -> object:
 
 
 Integral = BeforeValidator(_integral)
-UserId = Annotated[
-    int, Field(ge=0, le=LARGEST_ID, description="as in the raw data; an unknown one gets popular items"), Integral
-]
 
 
 class RecommendRequest(BaseModel):
@@ -42,7 +42,7 @@ class RecommendRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    userid: UserId
+    userid: ExternalId
     size: Annotated[int, Field(ge=1, le=RECALL_SIZE), Integral] = DEFAULT_ITEMS
     explain: Annotated[bool, Field(description="adds times, ranks and the user's features")] = False
 
@@ -52,7 +52,7 @@ class HistoryRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    userid: UserId
+    userid: ExternalId
 
 
 class Event(BaseModel):
@@ -60,9 +60,9 @@ class Event(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    userid: UserId
-    itemid: Annotated[int, Field(ge=1, le=LARGEST_ID, description="of the catalogue"), Integral]
-    rating: Annotated[float, Field(ge=LOWEST_RATING, le=HIGHEST_RATING, allow_inf_nan=False)]
+    userid: ExternalId
+    itemid: ExternalId
+    rating: float
     ts: Annotated[
         int,
         Field(
@@ -98,6 +98,12 @@ class Item(TypedDict):
     ranks: NotRequired[Ranks]
 
 
+class TextItem(Item):
+    """The same where the items' ids are text."""
+
+    itemid: str  # type: ignore[misc]
+
+
 class Explanation(BaseModel):
     """How the list came about."""
 
@@ -111,7 +117,7 @@ class Explanation(BaseModel):
 class RecommendResponse(BaseModel):
     """The list, best first."""
 
-    userid: int
+    userid: ExternalId
     dataset: str
     model_version: str | None
     items: list[Item]
@@ -123,7 +129,7 @@ class RecommendResponse(BaseModel):
 class Rated(BaseModel):
     """An item of the user's history."""
 
-    itemid: int
+    itemid: ExternalId
     title: str
     genres: list[str]
     rating: float
@@ -133,14 +139,14 @@ class Rated(BaseModel):
 class HistoryResponse(BaseModel):
     """The impressions in the user's history window, the newest first."""
 
-    userid: int
+    userid: ExternalId
     items: list[Rated]
 
 
 class UsersResponse(BaseModel):
     """Some users that are known, to choose from."""
 
-    users: list[int]
+    users: list[ExternalId]
 
 
 class EventsResponse(BaseModel):

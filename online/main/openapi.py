@@ -6,7 +6,9 @@ from openapi_pydantic import OpenAPI
 from openapi_pydantic.util import PydanticSchema, construct_open_api_with_schema_class
 from pydantic import BaseModel
 
+from data_exchange_center.dataset import RatingScale
 from online.main import contract
+from online.main.dataset_models import Models, models_for
 
 Described = dict[str, Any]
 
@@ -40,11 +42,31 @@ BAD_BODY = (
     (413, contract.ErrorResponse, "The body is too large."),
     (415, contract.ErrorResponse, "The body is no JSON by its Content-Type."),
 )
+SCALE = RatingScale()
+TOKEN = {"type": "http", "scheme": "bearer", "description": "the token of EVENTS_TOKEN"}
 
 
-def openapi_document() -> dict[str, Any]:
-    """The document, version 3.1."""
-    many = {"type": "array", "items": _schema(contract.Event), "minItems": 1, "maxItems": contract.MOST_EVENTS}
+def openapi_document(
+    text_ids: frozenset[str] = frozenset(), scale: RatingScale = SCALE, asks_for_token: bool = False
+) -> Described:
+    """The document, version 3.1; never kept, since the latest time of an event moves on.
+
+    Args:
+        text_ids, scale: of the data set; see dataset_models.py.
+        asks_for_token: whether EVENTS_TOKEN is set.
+    """
+    paths = _paths(models_for(text_ids, scale))
+    content: Described = {"openapi": "3.1.1", "info": {"title": "recsys_pipeline", "version": "1"}, "paths": paths}
+    if asks_for_token:
+        paths["/events"]["post"]["security"] = [{"token": []}]
+        content["components"] = {"securitySchemes": {"token": TOKEN}}
+    document = construct_open_api_with_schema_class(OpenAPI.model_validate(content))
+    filled: Described = document.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return filled
+
+
+def _paths(models: Models) -> dict[str, Described]:
+    many = {"type": "array", "items": _schema(models.event), "minItems": 1, "maxItems": contract.MOST_EVENTS}
     top = "The top items for a user"
     no_redis = (503, contract.ErrorResponse, "Redis does not respond.")
     not_recorded = (
@@ -52,23 +74,23 @@ def openapi_document() -> dict[str, Any]:
         contract.ErrorResponse,
         "Redis does not respond. None of the events was recorded, or all were: send them again, an event counts once.",
     )
-    paths: dict[str, Described] = {
+    return {
         "/recommend": {
             "get": {
                 "summary": top,
-                "parameters": _query(contract.RecommendRequest),
-                "responses": {**_responses(contract.RecommendResponse, BAD), **TOO_LONG},
+                "parameters": _query(models.recommend_request),
+                "responses": {**_responses(models.recommend_response, BAD), **TOO_LONG},
             },
             "post": {
                 "summary": top,
-                "requestBody": {"required": True, **_json(_schema(contract.RecommendRequest))},
-                "responses": _responses(contract.RecommendResponse, *BAD_BODY),
+                "requestBody": {"required": True, **_json(_schema(models.recommend_request))},
+                "responses": _responses(models.recommend_response, *BAD_BODY),
             },
         },
         "/events": {
             "post": {
                 "summary": "Ratings that have just been given, one or a list: all are recorded, or none",
-                "requestBody": {"required": True, **_json({"anyOf": [_schema(contract.Event), many]})},
+                "requestBody": {"required": True, **_json({"anyOf": [_schema(models.event), many]})},
                 "responses": _responses(
                     contract.EventsResponse,
                     *BAD_BODY,
@@ -81,11 +103,11 @@ def openapi_document() -> dict[str, Any]:
         "/history": {
             "get": {
                 "summary": "The user's latest impressions",
-                "parameters": _query(contract.HistoryRequest),
-                "responses": {**_responses(contract.HistoryResponse, BAD, no_redis), **TOO_LONG},
+                "parameters": _query(models.history_request),
+                "responses": {**_responses(models.history_response, BAD, no_redis), **TOO_LONG},
             }
         },
-        "/users": {"get": {"summary": "Some known users", "responses": _responses(contract.UsersResponse)}},
+        "/users": {"get": {"summary": "Some known users", "responses": _responses(models.users_response)}},
         "/health": {"get": {"summary": "Whether the process lives", "responses": _responses(contract.HealthResponse)}},
         "/ready": {
             "get": {
@@ -96,9 +118,3 @@ def openapi_document() -> dict[str, Any]:
             }
         },
     }
-    info = {"title": "recsys_pipeline", "version": "1"}
-    document = OpenAPI.model_validate({"openapi": "3.1.1", "info": info, "paths": paths})
-    filled: Described = construct_open_api_with_schema_class(document).model_dump(
-        mode="json", by_alias=True, exclude_none=True
-    )
-    return filled

@@ -4,6 +4,7 @@ import flask
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from online.main import contract, metrics
+from online.main.access import asks_for_token
 from online.main.current import current_engine
 from online.main.openapi import openapi_document
 from online.main.responses import as_json
@@ -36,4 +37,5 @@ def get_metrics() -> flask.Response:
 @blueprint.get("/openapi.json")
 def get_openapi() -> flask.Response:
     """The contract."""
-    return flask.jsonify(openapi_document())
+    data = current_engine().snapshot.data
+    return flask.jsonify(openapi_document(data.text_ids, data.scale, asks_for_token()))

@@ -3,13 +3,13 @@
 from typing import TypeVar
 
 import flask
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from online.main import contract
+from online.main.dataset_models import Models
 from online.main.refusals import refusal
 
 Model = TypeVar("Model", bound=BaseModel)
-_events = TypeAdapter(list[contract.Event])
 
 
 def parse_query(model: type[Model]) -> Model:
@@ -36,7 +36,7 @@ def parse_body(model: type[Model]) -> Model:
     return model.model_validate_json(_json_body(), strict=True)
 
 
-def parse_events() -> list[contract.Event]:
+def parse_events(models: Models) -> list[contract.Event]:
     """The request's body: one event, or a list of them.
 
     Raises:
@@ -45,8 +45,8 @@ def parse_events() -> list[contract.Event]:
     """
     content = _json_body()
     if not content.lstrip().startswith(b"["):
-        return [contract.Event.model_validate_json(content, strict=True)]
-    events = _events.validate_json(content, strict=True)
+        return [models.event.model_validate_json(content, strict=True)]
+    events = models.events.validate_json(content, strict=True)
     if not 1 <= len(events) <= contract.MOST_EVENTS:
         flask.abort(refusal(400, "body", f"a list holds 1 to {contract.MOST_EVENTS} events", len(events)))
     return events

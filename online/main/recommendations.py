@@ -1,9 +1,13 @@
 """/recommend: the top list for a user."""
 
+from collections.abc import Callable
+
 import flask
 
-from online.main import contract
+from data_exchange_center.external_ids import internal_id
+from online.main.contract import RecommendRequest
 from online.main.current import current_engine
+from online.main.dataset_models import models_of
 from online.main.parsing import parse_body, parse_query
 from online.main.request_log import note_recommendation
 from online.main.responses import as_json, recommend_response
@@ -14,17 +18,20 @@ blueprint = flask.Blueprint("recommendations", __name__)
 @blueprint.get("/recommend")
 def get_recommend() -> flask.Response:
     """The top list, the parameters in the query."""
-    return _recommend(parse_query(contract.RecommendRequest))
+    return _recommend(parse_query)
 
 
 @blueprint.post("/recommend")
 def post_recommend() -> flask.Response:
     """The top list, the parameters in the body."""
-    return _recommend(parse_body(contract.RecommendRequest))
+    return _recommend(parse_body)
 
 
-def _recommend(request: contract.RecommendRequest) -> flask.Response:
-    recommendation = current_engine().recommend(request.userid, request.size)
+def _recommend(parse: Callable[[type[RecommendRequest]], RecommendRequest]) -> flask.Response:
+    engine = current_engine()
+    snapshot = engine.snapshot  # the same for the reading and the list: another data set may have other ids
+    request = parse(models_of(snapshot.data).recommend_request)
+    recommendation = engine.recommender.recommend(snapshot, internal_id(request.userid), request.size)
     content = recommend_response(request.userid, recommendation, request.explain)
     notes = {name: getattr(content, name) for name in ("model_version", "fallback", "degraded")}
     note_recommendation(

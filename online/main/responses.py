@@ -1,17 +1,19 @@
 """Builds the responses: what the page, the client and whoever else asks get to read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flask
 import numpy as np
 from pydantic import BaseModel
 
-from data_exchange_center.assembler import USER_COLUMNS
+from data_exchange_center.columns import Column
+from data_exchange_center.external_ids import ExternalId
 from online.callers.types import Candidates, Impression
 from online.main import contract
+from online.main.dataset_models import models_of
 from online.recommendation import Recommendation
-from online.serving_data import UNKNOWN_ITEM_METADATA, ItemMetadata
+from online.serving_data import UNKNOWN_ITEM_METADATA, ItemMetadata, ServingData
 
 
 def as_json(model: BaseModel, status: int = 200) -> flask.Response:
@@ -19,11 +21,12 @@ def as_json(model: BaseModel, status: int = 200) -> flask.Response:
     return flask.Response(model.model_dump_json(exclude_unset=True), status, mimetype="application/json")
 
 
-def recommend_response(userid: int, recommendation: Recommendation, explain: bool) -> contract.RecommendResponse:
+def recommend_response(userid: ExternalId, recommendation: Recommendation, explain: bool) -> contract.RecommendResponse:
     """The response of /recommend; `explain` adds how the list came about."""
+    data = recommendation.snapshot.data
     fields: dict[str, Any] = {
         "userid": userid,
-        "dataset": recommendation.snapshot.data.dataset,
+        "dataset": data.dataset,
         "model_version": recommendation.model_version,
         "items": _lines(recommendation, explain),
     }
@@ -34,36 +37,49 @@ def recommend_response(userid: int, recommendation: Recommendation, explain: boo
     if explain:
         fields["explain"] = _explanation(recommendation)
     # Validated as a whole, in pydantic's own core: a model for each of the 50 lines takes three times as long.
-    return contract.RecommendResponse.model_validate(fields)
+    return models_of(data).recommend_response.model_validate(fields)
 
 
-def history_response(
-    userid: int, history: Sequence[Impression], items: Mapping[int, ItemMetadata]
-) -> contract.HistoryResponse:
-    """The response of /history. An item that is not among the present `items` has no title and no genres."""
-    rated = [(impression, items.get(impression.itemid, UNKNOWN_ITEM_METADATA)) for impression in history]
-    lines = [
-        contract.Rated(
-            itemid=impression.itemid,
-            title=item.title,
-            genres=list(item.genres),
-            rating=impression.rating,
-            ts=impression.timestamp,
-        )
-        for impression, item in rated
-    ]
-    return contract.HistoryResponse(userid=userid, items=lines)
+def history_response(userid: ExternalId, history: Sequence[Impression], data: ServingData) -> contract.HistoryResponse:
+    """The response of /history. An item that is not among the present ones has no title and no genres."""
+    lines = []
+    for impression in history:
+        item = data.items.get(impression.itemid, UNKNOWN_ITEM_METADATA)
+        itemid = _external_itemid(impression.itemid, item, data)
+        if itemid is not None:
+            lines.append(
+                {
+                    "itemid": itemid,
+                    "title": item.title,
+                    "genres": item.genres,
+                    "rating": impression.rating,
+                    "ts": impression.timestamp,
+                }
+            )
+    return models_of(data).history_response.model_validate({"userid": userid, "items": lines})
+
+
+def _external_itemid(itemid: int, item: ItemMetadata, data: ServingData) -> ExternalId | None:
+    """The item's id as it came. None where that was a text that the present catalogue lacks.
+
+    Redis may hold an item of a load before, and it holds the integer alone, from which no text can be made: the line of
+    such an item is left out.
+    """
+    return item.external_id if Column.ITEMID in data.text_ids else itemid
 
 
 def _lines(recommendation: Recommendation, explain: bool) -> list[dict[str, Any]]:
     """One dictionary for each item of the list, best first."""
-    metadata = recommendation.snapshot.data.items
+    data = recommendation.snapshot.data
     ranks = _ranks(recommendation.candidates) if explain else {}
     lines = []
     for itemid, score, recall_score, logit, recalled_by in recommendation.items:
-        item = metadata.get(itemid, UNKNOWN_ITEM_METADATA)
-        line = {
-            "itemid": itemid,
+        item = data.items.get(itemid, UNKNOWN_ITEM_METADATA)
+        external = _external_itemid(itemid, item, data)
+        if external is None:
+            continue
+        line: dict[str, Any] = {
+            "itemid": external,
             "title": item.title,
             "genres": item.genres,
             "score": score,
@@ -95,10 +111,11 @@ def _ranks(candidates: Candidates) -> dict[int, contract.Ranks]:
 
 def _explanation(recommendation: Recommendation) -> dict[str, Any]:
     user, features = recommendation.user, recommendation.user_features
+    names = recommendation.snapshot.data.features.user_columns
     return {
         "milliseconds": {name: round(seconds * 1000, 3) for name, seconds in recommendation.stages.items()},
         "candidates": len(recommendation.candidates),
         "terms": user.terms if user else [],
         "seen": len(user.seen) if user else 0,
-        "user_features": {} if features is None else dict(zip(USER_COLUMNS, features.tolist(), strict=True)),
+        "user_features": {} if features is None else dict(zip(names, features.tolist(), strict=True)),
     }

@@ -9,15 +9,16 @@ import orjson
 import pytest
 
 from data_exchange_center import catalogue
-from data_exchange_center.features import HISTORY_COUNTS, Entity, entity_columns
+from data_exchange_center.features import Entity
 from data_exchange_center.settings import Settings
 from online.callers import feast_caller
 from online.callers.feast_caller import FeastCaller
 from online.callers.types import ServiceUnavailable
+from testkit.dataset import FEATURES
 from tests.conftest import Stack
 from tests.online.stand_ins import DATA
 
-PROFILE = tuple(name for name in entity_columns("user") if name not in HISTORY_COUNTS)
+PROFILE = tuple(name for name in FEATURES.entity_columns("user") if name not in FEATURES.history_counts)
 new_users = itertools.count(10**12)  # no data set has them, and each test gets its own
 
 
@@ -32,8 +33,9 @@ def new_user() -> int:
 
 
 def history(caller: FeastCaller, userid: int) -> dict[str, int]:
-    row = dict(zip(entity_columns("user"), caller.features("user", [userid]).values[0].tolist(), strict=True))
-    return {name: row[name] for name in HISTORY_COUNTS}
+    values = caller.features(FEATURES, "user", [userid]).values[0]
+    row = dict(zip(FEATURES.user_columns, values.tolist(), strict=True))
+    return {name: row[name] for name in FEATURES.history_counts}
 
 
 @pytest.mark.parametrize("entity", ["user", "item"])
@@ -42,63 +44,68 @@ def test_features_come_in_the_declared_order(entity: Entity, caller: FeastCaller
     table = table.sample(7, random_state=0)
     ids = table.iloc[:, 0].tolist()
     for values, known in (
-        caller.features(entity, ids),
-        caller.all_features(entity, ids),
-        caller.request_features(entity, ids)(),
+        caller.features(FEATURES, entity, ids),
+        caller.all_features(FEATURES, entity, ids),
+        caller.request_features(FEATURES, entity, ids)(),
     ):
         assert known.all() and values.dtype == np.int64
-        np.testing.assert_array_equal(values, table[list(entity_columns(entity))].to_numpy())
-    none = caller.all_features(entity, [])
-    assert none.values.shape == (0, len(entity_columns(entity))) and not len(none.known)
+        np.testing.assert_array_equal(values, table[list(FEATURES.entity_columns(entity))].to_numpy())
+    none = caller.all_features(FEATURES, entity, [])
+    assert none.values.shape == (0, len(FEATURES.entity_columns(entity))) and not len(none.known)
 
 
 def test_an_entity_that_feast_lacks_is_unknown_and_zeros(caller: FeastCaller, new_user: int) -> None:
     """Feast's Redis store calls it PRESENT, with null as its value."""
     someone = catalogue.USER_FEATURES.load()["userid"].to_pylist()[0]
-    values, known = caller.features("user", [new_user, someone])
+    values, known = caller.features(FEATURES, "user", [new_user, someone])
     assert known.tolist() == [False, True] and not values[0].any() and values[1].any()
 
 
 def test_a_new_user_with_events_is_known_by_the_history_alone(caller: FeastCaller, new_user: int) -> None:
-    caller.push_history(new_user, {name: place for place, name in enumerate(HISTORY_COUNTS)}, time.time_ns())
-    values, known = caller.request_features("user", [new_user])()
-    row = dict(zip(entity_columns("user"), values[0].tolist(), strict=True))
+    caller.push_history(new_user, {name: place for place, name in enumerate(FEATURES.history_counts)}, time.time_ns())
+    values, known = caller.request_features(FEATURES, "user", [new_user])()
+    row = dict(zip(FEATURES.entity_columns("user"), values[0].tolist(), strict=True))
     assert known.tolist() == [True] and [row[name] for name in PROFILE] == [0] * len(PROFILE)
-    assert [row[name] for name in HISTORY_COUNTS] == list(range(len(HISTORY_COUNTS)))
+    assert [row[name] for name in FEATURES.history_counts] == list(range(len(FEATURES.history_counts)))
 
 
 def test_a_push_leaves_the_profile_alone(caller: FeastCaller) -> None:
     """It does not even read it: the very same counts are pushed, so that the other tests find what they expect."""
     table = catalogue.USER_FEATURES.load().to_pandas().set_index("userid")
     userid = int(table.index[3])
-    before = caller.features("user", [userid])
-    caller.push_history(userid, {name: int(table.loc[userid, name]) for name in HISTORY_COUNTS}, time.time_ns())
-    np.testing.assert_array_equal(caller.features("user", [userid]).values, before.values)
+    before = caller.features(FEATURES, "user", [userid])
+    caller.push_history(
+        userid, {name: int(table.loc[userid, name]) for name in FEATURES.history_counts}, time.time_ns()
+    )
+    np.testing.assert_array_equal(caller.features(FEATURES, "user", [userid]).values, before.values)
 
 
 @pytest.mark.parametrize("arrive_in_order", [True, False])
 def test_of_two_pushes_the_later_reading_wins(arrive_in_order: bool, caller: FeastCaller, new_user: int) -> None:
     """Whichever arrives last: a microsecond apart is enough."""
     moment = time.time_ns()
-    pushes = [(dict.fromkeys(HISTORY_COUNTS, 1), moment), (dict.fromkeys(HISTORY_COUNTS, 2), moment + 1000)]
+    pushes = [
+        (dict.fromkeys(FEATURES.history_counts, 1), moment),
+        (dict.fromkeys(FEATURES.history_counts, 2), moment + 1000),
+    ]
     for counts, read_at in pushes if arrive_in_order else reversed(pushes):
         caller.push_history(new_user, counts, read_at)
     assert set(history(caller, new_user).values()) == {2}
 
 
 def test_a_push_that_lacks_a_count_is_a_mistake_of_the_caller(caller: FeastCaller, new_user: int) -> None:
-    with pytest.raises(KeyError, match=HISTORY_COUNTS[-1]):
-        caller.push_history(new_user, dict.fromkeys(HISTORY_COUNTS[:-1], 1), time.time_ns())
+    with pytest.raises(KeyError, match=FEATURES.history_counts[-1]):
+        caller.push_history(new_user, dict.fromkeys(FEATURES.history_counts[:-1], 1), time.time_ns())
 
 
 def test_connections_are_used_again_and_replaced_when_feast_has_closed_them(caller: FeastCaller) -> None:
-    caller.request_features("user", [1])()
+    caller.request_features(FEATURES, "user", [1])()
     (connection,) = caller._idle.queue
     socket = connection.sock
-    caller.request_features("user", [1])()
+    caller.request_features(FEATURES, "user", [1])()
     assert caller._idle.queue == [connection] and connection.sock is socket
     socket.shutdown(2)  # as a server that closes looks from here
-    assert caller.request_features("user", [1])().values.shape == (1, len(entity_columns("user")))
+    assert caller.request_features(FEATURES, "user", [1])().values.shape == (1, len(FEATURES.entity_columns("user")))
     assert connection.sock is not socket
 
 
@@ -107,9 +114,9 @@ def test_a_missing_server_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> Non
     caller = FeastCaller(Settings(), 1)
     for call in (
         lambda: caller.ping(DATA.expected),
-        lambda: caller.features("user", [1]),
-        lambda: caller.request_features("user", [1]),
-        lambda: caller.push_history(1, dict.fromkeys(HISTORY_COUNTS, 0), 1),
+        lambda: caller.features(FEATURES, "user", [1]),
+        lambda: caller.request_features(FEATURES, "user", [1]),
+        lambda: caller.push_history(1, dict.fromkeys(FEATURES.history_counts, 0), 1),
     ):
         with pytest.raises(ServiceUnavailable, match="feast"):
             call()
@@ -133,7 +140,7 @@ def response(columns: Columns, status: str = "PRESENT") -> bytes:
 @pytest.fixture
 def columns() -> Iterator[Columns]:
     """Two users, the second with the values of the first plus 100."""
-    return {name: [place, place + 100] for place, name in reversed(list(enumerate(entity_columns("user"))))}
+    return {name: [place, place + 100] for place, name in reversed(list(enumerate(FEATURES.entity_columns("user"))))}
 
 
 def test_columns_are_taken_by_name(columns: Columns) -> None:

@@ -13,7 +13,6 @@ from tritonclient.utils import InferenceServerException
 
 from data_exchange_center import catalogue
 from data_exchange_center.assembler import RankingInputs
-from data_exchange_center.features import COLUMNS
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TRITON_MAX_BATCH
 from data_exchange_center.settings import Settings
 from data_exchange_center.triton_models import RANKER, TOWER
@@ -21,6 +20,7 @@ from offline_to_online.exported_model import trained_ranker, trained_tower
 from online.callers.triton_caller import TritonCaller
 from online.callers.types import ServedModel, ServiceUnavailable, StoreFault
 from online.serving_data import ServingData
+from testkit.dataset import FEATURES
 from tests.conftest import ROOT, Stack
 from tests.online.stand_ins import DATA
 
@@ -46,7 +46,7 @@ def test_scores_are_pytorchs_in_any_number(lists: int, candidates: int, served: 
     scores, described = TritonCaller(Settings(), 10).score(inputs)
     for found, expected in zip(scores, model.outputs(tuple(map(torch.from_numpy, inputs))), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert described.columns == COLUMNS and described.state_digest == model.digest
+    assert described.columns == FEATURES.columns and described.state_digest == model.digest
     assert described.feature_hash == catalogue.RANKER_META.load().feature_hash and int(described.version) >= 1
 
 

@@ -18,6 +18,7 @@ from data_exchange_center.artefact import Artefact, ArtefactError
 from data_exchange_center.commit import complete_interrupted_commits, writing
 from offline.preprocess.synthetic.files import generate
 from offline.preprocess.synthetic.scale import Scale
+from testkit.dataset import a_dataset
 from tests.conftest import ROOT, run_module, succeed
 
 VECTORS = (catalogue.USER_VECTORS, catalogue.ITEM_VECTORS)
@@ -45,18 +46,24 @@ def test_what_was_saved_is_loaded() -> None:
     assert loaded.dtype == np.float32 and (loaded == 1.5).all()
 
 
+def save_dataset() -> None:
+    with writing((catalogue.DATASET,)) as out:
+        out.save(catalogue.DATASET, a_dataset())
+
+
 def test_other_columns_and_types_are_refused() -> None:
+    save_dataset()
     with pytest.raises(ArtefactError, match="columns"), writing((catalogue.POPULAR_ITEMS,)) as out:
         out.save(catalogue.POPULAR_ITEMS, pa.table({"positives": [1], "itemid": [2]}))
     with pytest.raises(pa.ArrowInvalid), writing((catalogue.HISTORY,)) as out:
-        out.save(catalogue.HISTORY, pa.table(dict.fromkeys(catalogue.HISTORY.schema.names, [300])))  # 8 bits
-    assert not catalogue.POPULAR_ITEMS.file.exists() and files_beside(catalogue.POPULAR_ITEMS) == []
+        out.save(catalogue.HISTORY, pa.table(dict.fromkeys(catalogue.HISTORY.present_schema.names, [300])))  # 8 bits
+    assert not catalogue.POPULAR_ITEMS.file.exists() and files_beside(catalogue.POPULAR_ITEMS) == ["dataset.json"]
 
 
 def test_missing_and_damaged_files_name_the_stage() -> None:
     with pytest.raises(ArtefactError, match=r"offline/preprocess/s1_data_split.py"):
         catalogue.USERS.load()
-    catalogue.USERS.file.parent.mkdir(parents=True)
+    save_dataset()
     catalogue.USERS.file.write_bytes(b"no parquet")
     with pytest.raises(ArtefactError, match="run offline/preprocess/s1_data_split.py again"):
         catalogue.USERS.load()

@@ -78,6 +78,6 @@ def test_sums_wrap_around_without_harm() -> None:
 @given(st.lists(st.lists(st.sampled_from([*VOCABULARY, "Telenovela"]), max_size=5), max_size=20))
 def test_genre_flags_equal_slow_ones(genres: list[list[str]]) -> None:
     """A genre outside the vocabulary counts as none, one that is named twice as one."""
-    flags = genre_flags(genres)
+    flags = genre_flags(genres, VOCABULARY)
     assert flags.shape == (len(genres), len(VOCABULARY)) and flags.dtype == np.uint8
     assert flags.tolist() == [[int(name in names) for name in VOCABULARY] for names in genres]

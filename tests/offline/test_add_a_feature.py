@@ -17,19 +17,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_exchange_center import catalogue
-from data_exchange_center.features import COLUMNS, DENSE_COLUMNS, HISTORY_COUNTS, SPARSE_COLUMNS
 from data_exchange_center.triton_models import RANKER
 from offline.preprocess.synthetic.files import generate
 from offline.preprocess.synthetic.scale import Scale
 from offline.rank import derived_features
 from offline.rank.derived_features import DerivationError, add_derived
 from offline_to_online.model_repository import model_configuration
+from testkit.dataset import FEATURES
 from tests.conftest import ROOT
 
 ROOMS = ("data_exchange_center", "offline", "offline_to_online", "online")
-LAST_LINE = '    *(DenseFeature(count, "user") for count in HISTORY_COUNTS),\n'
-LINES = '    DenseFeature("title_letters", "item"),\n', '    DenseFeature("is_adult", "user"),\n'
+LAST_LINE = '        *(DenseFeature(count, "user") for count in counts),\n'
+LINES = '        DenseFeature("title_letters", "item"),\n', '        DenseFeature("is_adult", "user"),\n'
 FUNCTIONS = '''
 
 @derived
@@ -46,19 +45,24 @@ def is_adult(users: pa.Table) -> IntArray:
 
 # Run in the copy, where the features of both entities are declared.
 PROBE = """
-import json, sys
+import json, os, pathlib, sys
 import numpy as np, onnx, onnxruntime, torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
-from data_exchange_center import assembler, catalogue, features
+from data_exchange_center import assembler, catalogue
 from data_exchange_center.columns import Column
-from data_exchange_center.online.feast import definitions
+from data_exchange_center.serving_names import CATEGORIES_FILE
 from data_exchange_center.tables import rows_by_key, to_matrix
 from offline.rank.training import Rows, score
 from data_exchange_center.triton_models import RANKER
 from offline_to_online import exported_model
 from offline_to_online.rank.expected_features import expected_features
 from offline_to_online.model_repository import model_configuration
+from offline_to_online.rank.s1_feature_to_feast import write_categories
+
+features = catalogue.DATASET.load().features
+write_categories(pathlib.Path(os.environ["FEAST_DATA"]) / CATEGORIES_FILE, features.categories)
+from data_exchange_center.online.feast import definitions  # which reads them
 
 model = exported_model.trained_ranker()
 deepfm = model.module.deepfm
@@ -73,27 +77,29 @@ impressions = catalogue.OFFLINE_IMPRESSIONS.load()
 users = rows_by_key(expected_features("user", {}), Column.USERID, impressions[Column.USERID].to_numpy())
 items = rows_by_key(expected_features("item", {}), Column.ITEMID, impressions[Column.ITEMID].to_numpy())
 sparse, dense = assembler.assemble(
-    to_matrix(users, assembler.USER_COLUMNS, np.int64), to_matrix(items, assembler.ITEM_COLUMNS, np.int64)
+    features, to_matrix(users, features.user_columns, np.int64), to_matrix(items, features.item_columns, np.int64)
 )
 def logits(dense):
     recall, sequence = np.zeros((1, len(sparse), 5), np.float32), np.zeros((1, 20), np.int64)
     inputs = (sparse[None], dense[None], recall, sequence, sequence)
     return session.run(["logit"], dict(zip([tensor.name for tensor in RANKER.inputs], inputs)))[0]
-rows, added = Rows.from_table(frame), sys.argv[1:]
-places = [features.DENSE_COLUMNS.index(name) for name in added]
+rows, added = Rows.from_table(frame, features), sys.argv[1:]
+places = [features.dense_columns.index(name) for name in added]
 changes = {}
 for name, place in zip(added, places):
     other = dense.copy()
     other[:, place] += 3
     changes[name] = float(np.abs(logits(other) - logits(dense)).max())
 meta = catalogue.FEATURE_META.load()
-configuration = text_format.Parse(model_configuration(RANKER, meta.feature_hash, "d", "l"), triton.ModelConfig())
+text = model_configuration(RANKER, features, meta.feature_hash, "d", "l")
+configuration = text_format.Parse(text, triton.ModelConfig())
+tables = catalogue.TRAINING_FRAME, catalogue.USER_FEATURES, catalogue.ITEM_FEATURES
 print(json.dumps({
-    "columns": features.COLUMNS,
+    "columns": features.columns,
     "meta": meta.columns,
     "hash": meta.feature_hash,
     "deepfm": catalogue.DEEPFM_META.load().columns,
-    "schemas": [a.schema.names for a in (catalogue.TRAINING_FRAME, catalogue.USER_FEATURES, catalogue.ITEM_FEATURES)],
+    "schemas": [table.present_schema.names for table in tables],
     "model": [len(deepfm.mean), deepfm.mlp[0].in_features if len(deepfm.mlp) else 0],
     "onnx": {value.name: value.type.tensor_type.shape.dim[2].dim_value for value in list(graph.input)[:2]},
     "triton": {tensor.name: list(tensor.dims) for tensor in list(configuration.input)[:2]},
@@ -174,13 +180,13 @@ ADDED = ["title_letters", "is_adult"]
 
 
 def test_declaration_artefacts_and_model_have_the_feature(followed: dict[str, Any]) -> None:
-    columns = [*COLUMNS, *ADDED]
+    columns = [*FEATURES.columns, *ADDED]
     assert followed["columns"] == followed["meta"] == followed["deepfm"] == followed["triton_columns"] == columns
     frame, user, item = followed["schemas"]
     assert frame[1:-2] == columns
     assert user[-1] == "is_adult" and "title_letters" not in user
     assert item[-1] == "title_letters" and "is_adult" not in item
-    widths = {"sparse_features": len(SPARSE_COLUMNS), "dense_features": len(DENSE_COLUMNS) + 2}
+    widths = {"sparse_features": len(FEATURES.sparse), "dense_features": len(FEATURES.dense) + 2}
     assert followed["onnx"] == widths
     assert followed["triton"] == {name: [-1, width] for name, width in widths.items()}
     assert followed["model"][0] == widths["dense_features"] <= followed["model"][1]
@@ -199,7 +205,7 @@ def test_frame_and_assembler_hold_what_the_function_computes(followed: dict[str,
 def test_feast_keeps_it_out_of_the_history_that_events_push(followed: dict[str, Any]) -> None:
     feast = followed["feast"]
     assert "is_adult" in feast["user_profile"] and "title_letters" in feast["item_features"]
-    assert set(feast["user_history"]) == {"userid", *HISTORY_COUNTS}
+    assert set(feast["user_history"]) == {"userid", *FEATURES.history_counts}
 
 
 def test_the_exported_models_score_follows_its_value(followed: dict[str, Any]) -> None:
@@ -209,9 +215,9 @@ def test_the_exported_models_score_follows_its_value(followed: dict[str, Any]) -
 def test_nothing_changes_without_a_derived_feature() -> None:
     """The functions add to what the tables have; the declared 59 all come from tables."""
     assert derived_features._FUNCTIONS == {}
-    assert len(COLUMNS) == 59 and DENSE_COLUMNS == HISTORY_COUNTS
-    assert f'columns"\n  value {{\n    string_value: "{",".join(COLUMNS)}"' in model_configuration(
-        RANKER, "h", "d", "l"
+    assert len(FEATURES.columns) == 59 and FEATURES.dense_columns == FEATURES.history_counts
+    assert f'columns"\n  value {{\n    string_value: "{",".join(FEATURES.columns)}"' in model_configuration(
+        RANKER, FEATURES, "h", "d", "l"
     )
 
 
@@ -254,5 +260,5 @@ def test_a_function_gets_the_table_and_is_found_by_its_name(monkeypatch: pytest.
 
     added = add_derived(ITEMS, SCHEMA)
     assert added.column_names == ["itemid", "title", "length"] and added["length"].to_pylist() == [1, 3]
-    assert added.schema.field("length").type == catalogue.ITEM_FEATURES.schema.field("genre_war").type
+    assert added.schema.field("length").type == pa.uint8()
     assert length.__name__ == "length"

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from data_exchange_center import catalogue
-from data_exchange_center.features import HISTORY_COUNTS
 from data_exchange_center.user_state import WINDOW
-from data_exchange_center.vocabularies import GENRES, slug
+from data_exchange_center.vocabularies import GENRES, slugs
 from offline_to_online.rank.expected_features import Events, expected_features
 from online.callers.types import Impression
+from testkit.dataset import FEATURES
 from tests.conftest import Offline
 
 pytestmark = pytest.mark.usefixtures("artefacts")
@@ -40,10 +40,10 @@ def slow_history(rows: list[Impression], genres: dict[int, list[str]]) -> dict[s
     """The counts over the last WINDOW of `rows`, in order; Python's sort is stable."""
     window = sorted(rows, key=lambda row: row.timestamp)[-WINDOW:]
     counts = {}
-    for genre in GENRES:
+    for genre, slug in zip(GENRES, slugs(GENRES), strict=True):
         shown = [row for row in window if genre in genres[row.itemid]]
-        counts[f"imp_{slug(genre)}"] = len(shown)
-        counts[f"clk_{slug(genre)}"] = sum(row.rating > 3 for row in shown)
+        counts[f"imp_{slug}"] = len(shown)
+        counts[f"clk_{slug}"] = sum(row.rating > 3 for row in shown)
     return counts
 
 
@@ -71,6 +71,6 @@ def test_events_give_the_window_of_all_rows_and_events(artefacts: Offline) -> No
     table = expected_features("user", accepted).to_pandas().set_index("userid")
     for user in users:
         expected = slow_history([*rows[user], *events[user]], genres)
-        assert table.loc[user, list(HISTORY_COUNTS)].to_dict() == expected, user
+        assert table.loc[user, list(FEATURES.history_counts)].to_dict() == expected, user
     untouched = catalogue.USER_FEATURES.load().to_pandas().set_index("userid").drop(users[:-1])
     pd.testing.assert_frame_equal(table.drop(users), untouched, check_dtype=False)

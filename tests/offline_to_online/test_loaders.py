@@ -11,7 +11,6 @@ import pytest
 import tenacity
 
 from data_exchange_center import catalogue
-from data_exchange_center.features import HISTORY_COUNTS, entity_columns
 from data_exchange_center.serving_names import FEAST_HISTORY_PUSH, REDIS_RECENT, REDIS_TERM
 from data_exchange_center.settings import Settings
 from offline_to_online.__main__ import LOADERS
@@ -23,6 +22,7 @@ from offline_to_online.recall.user_recall import latest_impressions, users_to_lo
 from online.callers.feast_caller import FeastCaller
 from online.callers.redis_caller import RedisCaller, redis_client
 from online.callers.types import ServiceUnavailable
+from testkit.dataset import FEATURES
 from tests.conftest import ROOT, Stack, succeed
 
 # --- Redis -----------------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def test_a_damaged_value_and_a_missing_user_in_feast_are_named(served: Stack) ->
     ages[17] += 1
     with pytest.raises(LoadError, match=f"as age of user {features['userid'][17].as_py()}, but {ages[17]} was loaded"):
         s1_feature_to_feast.check(caller, "user", features.set_column(place, "age", pa.array(ages)))
-    nobody = pa.table({"userid": [2**40], **{name: [0] for name in entity_columns("user")}})
+    nobody = pa.table({"userid": [2**40], **{name: [0] for name in FEATURES.entity_columns("user")}})
     with pytest.raises(LoadError, match=f"holds nothing as user_index of user {2**40}"):
         s1_feature_to_feast.check(caller, "user", nobody)
 
@@ -79,9 +79,9 @@ def test_a_damaged_value_and_a_missing_user_in_feast_are_named(served: Stack) ->
 def test_a_load_wins_over_rows_of_a_clock_that_ran_ahead(served: Stack) -> None:
     userid, hours_ahead = sorted(users_to_load())[5], 3 * 3600 * 10**9
     caller = FeastCaller(Settings(), 30)
-    caller.push_history(userid, dict.fromkeys(HISTORY_COUNTS, 9), time.time_ns() + hours_ahead)
+    caller.push_history(userid, dict.fromkeys(FEATURES.history_counts, 9), time.time_ns() + hours_ahead)
     printed = succeed(LOADERS[3], **served.env)
-    assert f"Feast holds 9 as {HISTORY_COUNTS[0]} of user {userid}" in printed and "loaded again" in printed
+    assert f"Feast holds 9 as {FEATURES.history_counts[0]} of user {userid}" in printed and "loaded again" in printed
     s1_feature_to_feast.check(caller, "user", expected_features("user", {}))
     assert "loaded again" not in succeed(LOADERS[3], **served.env)
 
@@ -131,7 +131,7 @@ def test_a_view_of_an_earlier_version_is_removed_and_events_are_pushed_again(ser
     env = {**os.environ, **served.env, **Settings().feast_environment()}
     subprocess.run([sys.executable, "-c", EARLIER_VERSION], cwd=ROOT, env=env, check=True, capture_output=True)
     caller = FeastCaller(Settings(), 30)
-    counts = dict.fromkeys(HISTORY_COUNTS, 1)
+    counts = dict.fromkeys(FEATURES.history_counts, 1)
     deadline = time.monotonic() + 30  # Feast reads its registry again every 2 s
     with pytest.raises(ServiceUnavailable):
         while time.monotonic() < deadline:
@@ -139,13 +139,13 @@ def test_a_view_of_an_earlier_version_is_removed_and_events_are_pushed_again(ser
             time.sleep(0.2)
     succeed(LOADERS[3], **served.env)
     caller.push_history(2**41, counts, time.time_ns())
-    values, known = caller.features("user", [2**41])
-    assert known.all() and values.sum() == len(HISTORY_COUNTS)
+    values, known = caller.features(FEATURES, "user", [2**41])
+    assert known.all() and values.sum() == len(FEATURES.history_counts)
 
 
 def test_what_is_in_feast_is_what_was_trained(served: Stack) -> None:
     for entity, artefact in (("user", catalogue.USER_FEATURES), ("item", catalogue.ITEM_FEATURES)):
         table = artefact.load().to_pandas()
-        found, known = FeastCaller(Settings(), 30).all_features(entity, table.iloc[:, 0].tolist())  # type: ignore[arg-type]
+        found, known = FeastCaller(Settings(), 30).all_features(FEATURES, entity, table.iloc[:, 0].tolist())  # type: ignore[arg-type]
         assert known.all()
-        np.testing.assert_array_equal(found, table[list(entity_columns(entity))].to_numpy())  # type: ignore[arg-type]
+        np.testing.assert_array_equal(found, table[list(FEATURES.entity_columns(entity))].to_numpy())  # type: ignore[arg-type]

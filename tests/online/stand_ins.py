@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from data_exchange_center.assembler import RankingInputs
+from data_exchange_center.columns import Column
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
-from data_exchange_center.features import SPARSE_COLUMNS, Entity, entity_columns
+from data_exchange_center.features import Entity, FeatureSet
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from online.callers.types import (
     Candidates,
@@ -24,14 +25,18 @@ from online.callers.types import (
 from online.engine import Engine
 from online.roles import ServingBackends
 from online.serving_data import ItemMetadata, ServingData
-from online.snapshot import INDEX
+from testkit.dataset import FEATURES, SCALE
 
 DATA = ServingData(
     dataset="five items",
     load_digest="l",
+    features=FEATURES,
     feature_hash="h",
-    vocabulary_sizes=dict.fromkeys(SPARSE_COLUMNS, 2),
+    vocabulary_sizes=dict.fromkeys(FEATURES.sparse_columns, 2),
+    scale=SCALE,
+    text_ids=frozenset(),
     users=(1,),
+    some_users=(1,),
     items={item: ItemMetadata(f"Item {item}", ("Drama",), item) for item in range(1, 6)},
     popular=((5, 1.0), (4, 0.8), (3, 0.6), (2, 0.4), (1, 0.2)),
 )
@@ -130,17 +135,19 @@ class Services:
         self._call("elasticsearch")
         return CANDIDATES
 
-    def features(self, entity: Entity, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def features(self, declared: FeatureSet, entity: Entity, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         self._call("feast")
-        values = np.ones((len(ids), len(entity_columns(entity))), np.int64)
+        values = np.ones((len(ids), len(declared.entity_columns(entity))), np.int64)
         if entity == "item":
-            values[:, INDEX] = ids
+            values[:, declared.item_columns.index(Column.ITEM_INDEX)] = ids
         return values, np.isin(ids, list(self.lost), invert=True)
 
     all_features = features
 
-    def request_features(self, entity: Entity, ids: Sequence[int]) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
-        return lambda: self.features(entity, ids)
+    def request_features(
+        self, declared: FeatureSet, entity: Entity, ids: Sequence[int]
+    ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        return lambda: self.features(declared, entity, ids)
 
     def score(self, inputs: RankingInputs) -> tuple[RankingScores, ServedModel]:
         self._call("triton")

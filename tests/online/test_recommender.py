@@ -13,6 +13,7 @@ from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from online.breakers import FAILURES, RETRY_SECONDS
 from online.callers.types import ServedModel, ServiceUnavailable
 from online.engine import Engine
+from testkit.dataset import FEATURES
 from tests.online.stand_ins import DATA, Make, Services, backends_of
 
 
@@ -92,7 +93,7 @@ def test_a_feature_store_that_fails_is_left_alone_whichever_half_fails(make: Mak
         tried.append(1)
         if not sends:
             raise ServiceUnavailable("feast", "cannot be reached")
-        return lambda: services.features("user", [1])
+        return lambda: services.features(FEATURES, "user", [1])
 
     services.request_features = request_features  # type: ignore[method-assign]
     services.down = ("feast",)
@@ -154,7 +155,7 @@ def test_features_out_of_their_vocabulary_are_not_used(make: Make) -> None:
     """They would be another's row of the embedding table, or none at all."""
     services = Services()
     engine = make(services)
-    services.features = lambda entity, ids: (np.full((1, 40), 2), np.ones(1, bool))  # type: ignore[method-assign]
+    services.features = lambda *_: (np.full((1, 40), 2), np.ones(1, bool))  # type: ignore[method-assign]
     found = engine.recommend(1, 5)
     assert found.degraded == ["feast"] and found.user_features is not None and not found.user_features.any()
 
@@ -163,7 +164,7 @@ def test_a_new_users_history_is_used_although_their_profile_is_unknown(make: Mak
     services = Services()
     engine = make(services)
     features = np.r_[np.zeros(4, np.int64), np.ones(36, np.int64)][None]
-    services.features = lambda entity, ids: (features, np.zeros(1, bool))  # type: ignore[method-assign]
+    services.features = lambda *_: (features, np.zeros(1, bool))  # type: ignore[method-assign]
     services.users[42] = services.users[1]
     found = engine.recommend(42, 5)
     assert found.user_features is not None and found.user_features.tolist() == features[0].tolist()

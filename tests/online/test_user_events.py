@@ -1,6 +1,7 @@
 """Establishes what events do: the window moves as if all rows were counted again, and each store gets its part."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from online.user_events import Recorded, add_events, history_features, sequence_
 from tests.online.stand_ins import DATA, Make, Services
 
 ITEMS = {item: ItemMetadata("", tuple(GENRES[item % 7 : item % 7 + 1 + item % 3]), item) for item in range(1, 40)}
+WORLD = replace(DATA, items=ITEMS)
 impressions = st.builds(
     Impression,
     st.integers(1, 39),
@@ -40,19 +42,19 @@ def test_the_window_moves_as_if_all_rows_were_counted(
     everything = list(offline)
     for events in arriving:
         known = {(i.itemid, i.timestamp) for i in (*slow_window(everything), *everything[len(offline) :])}
-        user = add_events(user, events, ITEMS)
+        user = add_events(user, events, WORLD)
         for event in events:
             if (event.itemid, event.timestamp) not in known:
                 known.add((event.itemid, event.timestamp))
                 everything.append(event)
     assert list(user.recent) == slow_window(everything)
     assert set(user.seen) == {row.itemid for row in everything}
-    items, liked_items = sequence_after(user.recent, ITEMS, 20)
+    items, liked_items = sequence_after(user.recent, WORLD, 20)
     padded = [(0, 0)] * 20 + [(row.itemid, int(row.rating > 3)) for row in slow_window(everything)]
     assert list(zip(items[0].tolist(), liked_items[0].tolist(), strict=True)) == padded[-20:]
     if not user.events:
         return
-    features = history_features(user.recent, ITEMS)
+    features = history_features(user.recent, WORLD)
     liked = []
     for genre in GENRES:
         shown = [row for row in slow_window(everything, WINDOW) if genre in ITEMS[row.itemid].genres]
@@ -65,17 +67,17 @@ def test_the_window_moves_as_if_all_rows_were_counted(
 
 @given(st.lists(impressions, min_size=1, max_size=6))
 def test_an_event_counts_once(events: list[Impression]) -> None:
-    once = add_events(LiveUser((), (), (), ()), events, ITEMS)
-    assert add_events(once, events, ITEMS) is once
+    once = add_events(LiveUser((), (), (), ()), events, WORLD)
+    assert add_events(once, events, WORLD) is once
 
 
 def test_an_item_that_is_gone_counts_as_one_without_genres() -> None:
     """The recall store may hold it from before a load."""
     gone = Impression(999, 5.0, 10)
-    counts = history_features([gone, Impression(1, 5.0, 11)], DATA.items)
+    counts = history_features([gone, Impression(1, 5.0, 11)], DATA)
     assert counts["imp_drama"] == counts["clk_drama"] == 1 and sum(counts.values()) == 2
-    assert set(history_features([gone], DATA.items).values()) == {0}
-    after = add_events(LiveUser((), (999,), (gone,), ()), [Impression(1, 5.0, 11)], DATA.items)
+    assert set(history_features([gone], DATA).values()) == {0}
+    after = add_events(LiveUser((), (999,), (gone,), ()), [Impression(1, 5.0, 11)], DATA)
     assert after.seen == (1, 999) and after.recent == (gone, Impression(1, 5.0, 11))
 
 

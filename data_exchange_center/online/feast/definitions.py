@@ -4,6 +4,7 @@
 standard library only.
 """
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +13,18 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSo
 from feast.types import Int64
 
 from data_exchange_center.columns import Column
-from data_exchange_center.features import JOIN_KEYS
-from data_exchange_center.serving_names import FEAST_HISTORY_PUSH, FEAST_SERVICES, FEAST_VIEWS, USER_HISTORY
+from data_exchange_center.features import JOIN_KEYS, declare
+from data_exchange_center.serving_names import (
+    CATEGORIES_FILE,
+    FEAST_HISTORY_PUSH,
+    FEAST_SERVICES,
+    FEAST_VIEWS,
+    USER_HISTORY,
+)
+from data_exchange_center.vocabularies import Categories
 
 DATA = Path(os.environ["FEAST_DATA"])
+FEATURES = declare(Categories.of(json.loads((DATA / CATEGORIES_FILE).read_text("utf-8"))))
 
 entities = {name: Entity(name=name, join_keys=[key], value_type=ValueType.INT64) for name, key in JOIN_KEYS.items()}
 files = {
@@ -31,7 +40,7 @@ views = {
         name=view.name,
         entities=[entities[view.entity]],
         ttl=timedelta(0),  # values never expire: the loader replaces them
-        schema=[Field(name=name, dtype=Int64) for name in (JOIN_KEYS[view.entity], *view.columns)],
+        schema=[Field(name=name, dtype=Int64) for name in (JOIN_KEYS[view.entity], *view.columns(FEATURES))],
         source=sources[view.name],
     )
     for view in FEAST_VIEWS

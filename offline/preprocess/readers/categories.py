@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from data_exchange_center.vocabularies import AGE_INDEX
+from data_exchange_center.vocabularies import AGES
 
 NO_GENRES = "(no genres listed)"
-GROUPS = np.array(list(AGE_INDEX), np.int64)  # the youngest age of each group is the group's code
+GROUPS = np.array(AGES, np.int64)  # the youngest age of each group is the group's code
 
 # MovieLens-100K's names → the codes of MovieLens-1M's README. A student's code depends on the age.
 OCCUPATIONS = {

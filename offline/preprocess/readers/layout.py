@@ -1,21 +1,71 @@
-"""What every reader declares: the files that its layout is recognised by, and how each is read."""
+"""What every reader declares: the files that its layout is recognised by, and how each is read.
+
+`DataSource` is what the first stage reads, whatever layout the data come in.
+"""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 
 from data_exchange_center.columns import Column
+from data_exchange_center.dataset import RatingScale
+from data_exchange_center.vocabularies import MOVIELENS, Categories
 from offline.preprocess.readers.text import DataError
 
 logger = logging.getLogger(__name__)
 
 Table = TypeVar("Table")
 USER_COLUMNS = (Column.USERID, Column.GENDER, Column.AGE, Column.OCCUPATION)
+ONLINE_ROWS = 10  # last rows of each user, kept for the online evaluation
+
+
+class DataSource(Protocol):
+    """A folder of raw data that can be read; a malformed file is a `DataError` in every method."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie."""
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that are read."""
+
+    @property
+    def users_file(self) -> str | None:
+        """The name of the file of users; None where there is none."""
+
+    @property
+    def movies_file(self) -> str | None:
+        """The name of the file of items; None where there is none."""
+
+    @property
+    def scale(self) -> RatingScale:
+        """What ratings there are, and which of them are positives."""
+
+    @property
+    def online_rows(self) -> int:
+        """How many of each user's last rows are kept for the online evaluation."""
+
+    @property
+    def fixed_categories(self) -> Categories | None:
+        """The categories where the layout fixes them; None where they follow from the data."""
+
+    def ratings(self) -> pa.Table:
+        """userid int64, itemid int64, rating float32 and timestamp int64 (seconds), in file order.
+
+        Text ids stand in the columns EXTERNAL_USERID and EXTERNAL_ITEMID besides, as they came.
+        """
+
+    def movies(self) -> pd.DataFrame:
+        """itemid int64, title, genres as lists of text, and a column for each other category of items."""
+
+    def users(self) -> pd.DataFrame:
+        """userid int64, and a column for each category of users."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +95,24 @@ class Layout:
 
 @dataclass(frozen=True)
 class RawData:
-    """A folder whose layout is known."""
+    """A folder whose layout is known: a `DataSource`."""
 
     folder: Path
     layout: Layout
+    scale: RatingScale = RatingScale()
+    online_rows: int = ONLINE_ROWS
+    fixed_categories: Categories | None = MOVIELENS
 
     @property
     def users_file(self) -> str | None:
         """The name of the file of users; None where there is none."""
         name = self.layout.users
         return name if name and (self.folder / name).is_file() else None
+
+    @property
+    def movies_file(self) -> str:
+        """The name of the file of movies, which every layout has."""
+        return self.layout.movies
 
     @property
     def files(self) -> list[Path]:
@@ -68,11 +126,11 @@ class RawData:
         Raises:
             DataError: a malformed line; so do the others.
         """
-        return _read(self.layout.read_ratings, self.folder / self.layout.ratings)
+        return read_readable(self.layout.read_ratings, self.folder / self.layout.ratings)
 
     def movies(self) -> pd.DataFrame:
         """itemid int64, title, genres as lists of text."""
-        return _read(self.layout.read_movies, self.folder / self.layout.movies)
+        return read_readable(self.layout.read_movies, self.folder / self.layout.movies)
 
     def users(self) -> pd.DataFrame:
         """userid int64; gender, age and occupation as text in MovieLens-1M's codes, so that an unknown one is counted.
@@ -82,10 +140,15 @@ class RawData:
         if self.layout.read_users is None or self.users_file is None:
             logger.warning("%s holds no users' file: gender, age and occupation are unknown (index 0).", self.folder)
             return pd.DataFrame({name: pd.Series(dtype=object) for name in USER_COLUMNS}).astype({Column.USERID: int})
-        return _read(self.layout.read_users, self.folder / self.users_file)
+        return read_readable(self.layout.read_users, self.folder / self.users_file)
 
 
-def _read(reader: Callable[[Path], Table], file: Path) -> Table:
+def read_readable(reader: Callable[[Path], Table], file: Path) -> Table:
+    """What `reader` reads from the file.
+
+    Raises:
+        DataError: the file cannot be read at all, or what the reader raises.
+    """
     try:
         return reader(file)
     except OSError as error:

@@ -1,23 +1,19 @@
 """The ratings of any layout, read by Arrow as whole columns: 25 million rows never pass through Python one by one."""
 
-import logging
 import re
-import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from data_exchange_center.arrays import Int64Array
-from data_exchange_center.columns import HIGHEST_RATING, LOWEST_RATING, Column
+from data_exchange_center.columns import Column
+from data_exchange_center.dataset import RatingScale
 from data_exchange_center.limits import LARGEST_ID
 from offline.preprocess.readers.text import TOO_LARGE, DataError, checked_header, count_rule, fault, split_fields
-
-logger = logging.getLogger(__name__)
+from offline.preprocess.readers.times import in_seconds
 
 TYPES = {
     Column.USERID: pa.int64(),
@@ -25,7 +21,7 @@ TYPES = {
     Column.RATING: pa.float32(),
     Column.TIMESTAMP: pa.int64(),
 }
-DAY = 86_400  # seconds
+SCALE = RatingScale()  # MovieLens's
 
 
 @dataclass(frozen=True)
@@ -82,12 +78,19 @@ def read_ratings(file: Path, layout: RatingsFormat) -> pa.Table:
         and all(pc.max(table[name]).as_py() <= LARGEST_ID for name in (Column.USERID, Column.ITEMID))
         and pc.min(table[Column.TIMESTAMP]).as_py() >= 0
         and pc.all(pc.is_finite(table[Column.RATING])).as_py()
-        and pc.min(table[Column.RATING]).as_py() >= LOWEST_RATING
-        and pc.max(table[Column.RATING]).as_py() <= HIGHEST_RATING
+        and pc.min(table[Column.RATING]).as_py() >= SCALE.lowest
+        and pc.max(table[Column.RATING]).as_py() <= SCALE.highest
     )
     if not valid:
         raise _first_fault(file, layout, names, "a value is out of range")
-    return _in_seconds(table, file, first=1 + layout.has_header)
+    return in_seconds(table, file.name, lambda row, rule: _fault_of_row(file, row + 1 + layout.has_header, rule))
+
+
+def _fault_of_row(file: Path, number: int, rule: str) -> DataError:
+    """The error of a line by its number from 1."""
+    with file.open("rb") as lines:
+        line = next(islice(lines, number - 1, None)).decode("utf-8", "backslashreplace")
+    return fault(file, number, rule, line)
 
 
 def _read_columns(file: Path, layout: RatingsFormat, names: tuple[str, ...]) -> pa.Table:
@@ -143,45 +146,8 @@ def _value_rule(names: tuple[str, ...], texts: list[str]) -> str | None:
             return f"{name} {text!r} is {TOO_LARGE}"
     (rating, seconds), (rating_name, time_name) = texts[2:], names[2:]
     is_number = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", rating, re.IGNORECASE)
-    if not is_number or not LOWEST_RATING <= float(rating) <= HIGHEST_RATING:
-        return f"{rating_name} {rating!r} is no number from {LOWEST_RATING} to {HIGHEST_RATING}"
+    if not is_number or not SCALE.lowest <= float(rating) <= SCALE.highest:
+        return f"{rating_name} {rating!r} is no number from {SCALE.lowest} to {SCALE.highest}"
     if not re.fullmatch(r"[0-9]{1,18}", seconds):
         return f"{time_name} {seconds!r} is no count of seconds or milliseconds since 1970"
     return None
-
-
-def _in_seconds(table: pa.Table, file: Path, first: int) -> pa.Table:
-    """The ratings with times in seconds.
-
-    The rule: a time is plausible from 1970 to tomorrow, and a file has one unit. Where all times are plausible as
-    seconds, they are seconds. Where all but zeros are too late for that and plausible as milliseconds, they are
-    milliseconds: the rows are put in their order, and then cut to seconds. Everything else is refused.
-
-    Args:
-        first: number of the line of the first row.
-
-    Raises:
-        DataError: a time is plausible in neither unit, or in another one than most times of the file.
-    """
-    times: Int64Array = table[Column.TIMESTAMP].to_numpy()
-    latest = int(time.time()) + DAY
-    late = times > latest
-    if not late.any():
-        return table
-    beyond = times > latest * 1000
-    seconds = ~late & (times > 0)
-    if beyond.any():
-        wrong, rule = beyond, "is no time from 1970 to tomorrow, neither in seconds nor in milliseconds"
-    elif not seconds.any():
-        logger.warning("%s: all %d times are in milliseconds; they are converted to seconds.", file.name, len(times))
-        order = np.argsort(times, kind="stable")  # what happened within one second stays in its order
-        place = table.column_names.index(Column.TIMESTAMP)
-        return table.take(order).set_column(place, Column.TIMESTAMP, pa.array(times[order] // 1000))
-    elif late.sum() > seconds.sum():
-        wrong, rule = seconds, "is in seconds, where most times of the file are in milliseconds"
-    else:
-        wrong, rule = late, "is later than tomorrow in seconds, the unit of most times of the file"
-    row = int(wrong.argmax())
-    with file.open("rb") as lines:
-        line = next(islice(lines, row + first - 1, None)).decode("utf-8", "backslashreplace")
-    raise fault(file, first + row, f"the time {times[row]} {rule}", line)

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from data_exchange_center.arrays import Float64Array, Int32Array, Int64Array
-from data_exchange_center.vocabularies import AGE_INDEX, GENRES
+from data_exchange_center.vocabularies import AGES, GENRES
 from offline.preprocess.synthetic.oracle import HELD_OUT, ORACLE_FILE, Truth, save_truth
 from offline.preprocess.synthetic.scale import Scale
 from offline.preprocess.synthetic.step import Source, World
@@ -112,7 +112,7 @@ def _user_columns(rng: np.random.Generator, users: Users) -> tuple[pa.Array, ...
     return (
         pa.array(users.ids),
         pa.array(np.where(users.female, "F", "M")),
-        pa.array(np.array(list(AGE_INDEX))[users.age]),
+        pa.array(np.array(AGES)[users.age]),
         pa.array(users.occupation),
         pa.array([f"{code:05}" for code in rng.integers(501, 99_951, len(users.ids))]),
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_exchange_center.arrays import BoolArray, Float64Array, Int64Array, UInt8Array
-from data_exchange_center.vocabularies import AGE_INDEX, GENRES, OCCUPATION_INDEX
+from data_exchange_center.vocabularies import AGES, GENRES, OCCUPATIONS
 from offline.preprocess.synthetic.scale import MINIMUM_RATINGS, Scale
 
 AGE_SHARES = (0.037, 0.183, 0.347, 0.198, 0.091, 0.082, 0.062)
@@ -62,7 +62,7 @@ class Users:
 
     ids: Int64Array
     female: BoolArray
-    age: Int64Array  # position in AGE_INDEX
+    age: Int64Array  # position in AGES
     occupation: Int64Array
     taste: Float64Array  # [users, TASTE_DIM]
     leniency: Float64Array
@@ -181,15 +181,15 @@ def draw_lists(rng: np.random.Generator, items: Items, director: Int64Array) -> 
 def draw_users(rng: np.random.Generator, scale: Scale) -> Users:
     """Who rates: the taste follows gender and age in part."""
     female = rng.random(scale.users) < FEMALE_SHARE
-    age = rng.choice(len(AGE_INDEX), scale.users, p=np.array(AGE_SHARES) / sum(AGE_SHARES))
+    age = rng.choice(len(AGES), scale.users, p=np.array(AGE_SHARES) / sum(AGE_SHARES))
     by_gender = rng.normal(size=(2, TASTE_DIM))
-    by_age = rng.normal(size=(len(AGE_INDEX), TASTE_DIM))
+    by_age = rng.normal(size=(len(AGES), TASTE_DIM))
     taste = 0.35 * by_gender[female.astype(int)] + 0.35 * by_age[age] + rng.normal(size=(scale.users, TASTE_DIM))
     return Users(
         ids=_ids(rng, scale.users, scale.max_userid),
         female=female,
         age=age,
-        occupation=rng.integers(0, len(OCCUPATION_INDEX), scale.users),
+        occupation=rng.integers(0, len(OCCUPATIONS), scale.users),
         taste=taste,
         leniency=0.57 * rng.normal(size=scale.users),
         counts=_counts(rng, scale),

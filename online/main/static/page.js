@@ -2,7 +2,8 @@
 "use strict";
 
 const at = (id) => document.getElementById(id);
-const NOBODY = "0"; // ids start at 1, so nobody is a user that no store knows
+const { nobody: NOBODY, useridsAreText, stars: STARS } = document.body.dataset; // nobody: a user that no store knows
+const RATINGS = document.body.dataset.ratings.split(" ").map(Number);
 // What a list had to do without, by the service that could not be used.
 const MISSING = {
   redis: "popular items: what you liked is not at hand now",
@@ -11,6 +12,7 @@ const MISSING = {
   triton: "in the order in which it was found: the ranking is not at hand now",
 };
 let shown = new Set(); // the items of the list on the page
+let pending = null; // the rating that waits for a token, where the server asks for one
 let latest = 0; // number of the latest request: a slow response to an earlier one must not replace its list
 
 function element(name, text, className) {
@@ -23,8 +25,18 @@ function element(name, text, className) {
 async function request(path, options) {
   const response = await fetch(path, options);
   const content = await response.json();
-  if (!response.ok) throw new Error(`${content.error.field}: ${content.error.rule}`);
+  if (!response.ok) {
+    throw Object.assign(new Error(`${content.error.field}: ${content.error.rule}`), { status: response.status });
+  }
   return content;
+}
+
+function shownRating(rating) {
+  return STARS === undefined ? String(rating) : `${"★".repeat(Math.max(rating, 0))}${rating % 1 ? "½" : ""}` || "0";
+}
+
+function titleOf(item) {
+  return item.title || String(item.itemid);
 }
 
 function showTiming(milliseconds) {
@@ -40,8 +52,8 @@ function showTiming(milliseconds) {
 
 function showHistory(items) {
   const lines = items.map((item) => {
-    const line = element("li", item.title);
-    line.append(element("small", `${"★".repeat(Math.floor(item.rating))}${item.rating % 1 ? "½" : ""} ${item.genres.join(", ")}`));
+    const line = element("li", titleOf(item));
+    line.append(element("small", `${shownRating(item.rating)} ${item.genres.join(", ")}`));
     return line;
   });
   at("history").replaceChildren(...(lines.length ? lines : [element("li", "None known.")]));
@@ -49,11 +61,11 @@ function showHistory(items) {
 
 function rating(userid, item) {
   const select = element("select");
-  select.setAttribute("aria-label", `Rate ${item.title}`);
+  select.setAttribute("aria-label", `Rate ${titleOf(item)}`);
   select.append(new Option("–", ""));
-  for (const stars of [5, 4, 3, 2, 1]) select.append(new Option("★".repeat(stars), stars));
+  for (const offered of RATINGS) select.append(new Option(shownRating(offered), offered));
   select.disabled = userid === NOBODY;
-  select.addEventListener("change", () => rate(userid, item, Number(select.value)));
+  select.addEventListener("change", () => select.value && rate(userid, item, Number(select.value)));
   return select;
 }
 
@@ -62,7 +74,7 @@ function showItems(userid, items, mark) {
   at("items").replaceChildren(...items.map((item, place) => {
     const row = element("tr", undefined, mark && !shown.has(item.itemid) ? "new" : "");
     row.dataset.itemid = item.itemid;
-    const title = element("td", item.title);
+    const title = element("td", titleOf(item));
     title.append(element("small", item.genres.join(", ")));
     const found = element("td");
     item.recalled_by.forEach((name, n) => found.append(n ? " + " : "", element("span", name, name)));
@@ -102,20 +114,48 @@ function history_state(userid) {
   window.history.replaceState(null, "", `?user=${encodeURIComponent(userid)}`);
 }
 
+// The token lasts as long as the tab; where the browser keeps nothing for pages, as long as the page.
+let token = "";
+try { token = sessionStorage.getItem("token") || ""; } catch { /* nothing is kept */ }
+
+function keepToken(given) {
+  token = given;
+  try { sessionStorage.setItem("token", given); } catch { /* nothing is kept */ }
+}
+
+function authorization() {
+  // A header holds bytes, each as one character: those of the token in UTF-8.
+  return token && { Authorization: `Bearer ${String.fromCharCode(...new TextEncoder().encode(token))}` };
+}
+
 async function rate(userid, item, stars) {
-  if (!stars) return;
-  const event = { userid: Number(userid), itemid: item.itemid, rating: stars, ts: Math.floor(Date.now() / 1000) };
+  const ts = Math.floor(Date.now() / 1000);
+  await post({ userid: useridsAreText === undefined ? Number(userid) : userid, itemid: item.itemid, rating: stars, ts }, userid, item);
+}
+
+async function post(event, userid, item) {
+  at("ask").hidden = true;
   try {
     await request("/events", {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
+      headers: { "Content-Type": "application/json", ...authorization() },
       body: JSON.stringify(event),
     });
-    await show(userid, `Rated ${item.title} ${stars}`, true);
+    await show(userid, `Rated ${titleOf(item)} ${event.rating}`, true);
     at("items").querySelector("select")?.focus();
   } catch (error) {
-    at("status").textContent = `Not rated: ${error.message}`;
+    if (error.status === 401) askForToken(() => post(event, userid, item));
+    else at("status").textContent = `Not rated: ${error.message}`;
   }
+}
+
+function askForToken(again) {
+  at("status").textContent = token ? "Not rated: the token is wrong." : "To rate, give the token that this server asks for.";
+  keepToken("");
+  pending = again;
+  at("ask").hidden = false;
+  at("token").value = "";
+  at("token").focus();
 }
 
 async function start() {
@@ -124,6 +164,12 @@ async function start() {
   at("choose").addEventListener("submit", (event) => {
     event.preventDefault();
     show(at("userid").value.trim() || NOBODY);
+  });
+  at("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    keepToken(at("token").value);
+    at("token").value = "";
+    pending();
   });
   at("another").addEventListener("click", () => show(users[Math.floor(Math.random() * users.length)] || NOBODY));
   at("nobody").addEventListener("click", () => show(NOBODY));

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from data_exchange_center import catalogue
 from data_exchange_center.columns import Split
-from data_exchange_center.vocabularies import AGE_INDEX, FIXED_SIZES, GENDER_INDEX, GENRE_INDEX, OCCUPATION_INDEX
+from data_exchange_center.vocabularies import AGES, GENDERS, GENRES, MOVIELENS, OCCUPATIONS, indices
 from offline.preprocess import s1_data_split
 from offline.preprocess.encoding import encode_categories, item_table, vocabulary_index
 from offline.preprocess.s1_data_split import rated_again, split_rows, time_order
+from testkit.dataset import FEATURES
 
 
 def slow_split(rows: int) -> list[int | None]:
@@ -32,7 +33,7 @@ def slow_split(rows: int) -> list[int | None]:
 @given(st.lists(st.integers(1, 140), max_size=5))
 def test_split_equals_a_slow_one(counts: list[int]) -> None:
     users = np.repeat(np.arange(len(counts)) * 7 + 3, counts)
-    online, split = split_rows(users)
+    online, split = split_rows(users, 10)
     expected = [part for count in counts for part in slow_split(count)]
     assert [None if o else s for o, s in zip(online.tolist(), split.tolist(), strict=True)] == expected
 
@@ -47,25 +48,34 @@ def test_ids_are_encoded_as_by_a_dictionary(ids: list[int], known: set[int]) -> 
 
 @given(st.lists(st.sampled_from(["M", "F", "X", ""])))
 def test_categories_are_encoded_as_by_a_dictionary(values: list[str]) -> None:
-    found = encode_categories(pd.Series(values, dtype=object), GENDER_INDEX, "gender")
+    found = encode_categories(pd.Series(values, dtype=object), indices(GENDERS), "gender")
     assert found.tolist() == [{"M": 1, "F": 2}.get(value, 0) for value in values]
 
 
 def test_unknown_categories_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         movies = pd.DataFrame({"itemid": [5, 9], "title": ["A", "B"], "genres": [["Drama", "Telenovela"], [""]]})
-        table = item_table(movies, np.array([9]))
+        table = item_table(movies, np.array([9]), MOVIELENS)
     assert "2 unknown values of genre" in caplog.text and "Telenovela" in caplog.text
     assert table["genres"].to_pylist() == [["Drama"], []]
     assert table["item_index"].to_pylist() == [0, 1]
 
 
 def test_vocabularies_are_the_specified_ones() -> None:
-    assert [GENRE_INDEX[g] for g in ("Action", "Children's", "Western")] == [1, 4, 18]
-    assert list(GENRE_INDEX) == sorted(GENRE_INDEX, key=str) and len(GENRE_INDEX) == 18
-    assert dict(AGE_INDEX) == {1: 1, 18: 2, 25: 3, 35: 4, 45: 5, 50: 6, 56: 7}
-    assert (OCCUPATION_INDEX[0], OCCUPATION_INDEX[20]) == (1, 21)
-    assert FIXED_SIZES == {"gender": 3, "age": 8, "occupation": 22, "flag": 2}
+    genres, occupations = indices(GENRES), indices(OCCUPATIONS)
+    assert [genres[g] for g in ("Action", "Children's", "Western")] == [1, 4, 18]
+    assert list(genres) == sorted(genres) and len(genres) == 18
+    assert indices(AGES) == {"1": 1, "18": 2, "25": 3, "35": 4, "45": 5, "50": 6, "56": 7}
+    assert (occupations["0"], occupations["20"]) == (1, 21)
+    sizes = FEATURES.vocabulary_sizes({"userid": 5, "itemid": 7})
+    assert {name: sizes[name] for name in ("user_index", "gender", "age", "occupation", "item_index")} == {
+        "user_index": 5,
+        "gender": 3,
+        "age": 8,
+        "occupation": 22,
+        "item_index": 7,
+    }
+    assert {sizes[flag] for flag in FEATURES.genre_flags} == {2}
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 3)), max_size=30))

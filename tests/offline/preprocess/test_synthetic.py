@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_exchange_center.vocabularies import AGE_INDEX, GENRE_INDEX, OCCUPATION_INDEX
+from data_exchange_center.vocabularies import AGES, GENRES, OCCUPATIONS
 from offline.preprocess.readers.recognise import recognise
 from offline.preprocess.synthetic.files import END, RATING_SHARES, START, generate
 from offline.preprocess.synthetic.oracle import HELD_OUT, ORACLE_FILE, Truth, load_truth, oracle_scores
@@ -94,8 +94,8 @@ def test_scale_and_vocabularies(small: Generated) -> None:
     assert ratings["userid"].isin(users["userid"]).all() and ratings["itemid"].isin(movies["itemid"]).all()
     assert users["userid"].max() > 100_000 and movies["itemid"].max() > 100_000
     assert set(users["gender"]) == {"M", "F"}
-    assert set(users["age"]) <= set(map(str, AGE_INDEX)) and set(users["occupation"]) <= set(map(str, OCCUPATION_INDEX))
-    assert set(movies["genres"].explode()) <= set(GENRE_INDEX)
+    assert set(users["age"]) <= set(AGES) and set(users["occupation"]) <= set(OCCUPATIONS)
+    assert set(movies["genres"].explode()) <= set(GENRES)
 
 
 def test_spread_of_ratings_users_and_items(small: Generated) -> None:

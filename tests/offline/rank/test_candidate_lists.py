@@ -7,10 +7,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from data_exchange_center.assembler import ITEM_COLUMNS, USER_COLUMNS, ranking_inputs
+from data_exchange_center.assembler import ranking_inputs
 from data_exchange_center.columns import Column
 from data_exchange_center.documents import TowerShape
-from data_exchange_center.features import GENRE_FLAGS, HISTORY_COUNTS, vocabulary_sizes
 from data_exchange_center.limits import RANKER_IMPRESSIONS
 from data_exchange_center.user_state import liked_genres, window_counts
 from offline.rank import candidate_lists
@@ -23,6 +22,7 @@ from offline.recall.array_recall import recall_on_arrays
 from offline.recall.interactions import Interactions
 from offline.recall.sequence_tower import SequenceTower
 from offline.recall.sequences import Sequences
+from testkit.dataset import FEATURES
 
 USERS, ITEMS, DIM = 7, 41, 8
 LENGTHS = [14, 9, 38, 3, 30, 1]  # rows of each user
@@ -41,14 +41,14 @@ class World:
         sequences = Sequences.of(self.rows)
         rows = np.arange(len(sequences.users))
         of_items = self.flags[self.rows.items]
-        user_features = np.zeros((len(rows), len(USER_COLUMNS)), np.int64)
-        user_features[:, USER_COLUMNS.index(Column.USER_INDEX)] = self.rows.users
-        history = [USER_COLUMNS.index(name) for name in HISTORY_COUNTS]
+        user_features = np.zeros((len(rows), len(FEATURES.user_columns)), np.int64)
+        user_features[:, FEATURES.user_columns.index(Column.USER_INDEX)] = self.rows.users
+        history = FEATURES.history_places
         user_features[:, history] = window_counts(of_items, self.rows.labels, sequences.start, rows)
-        items = np.zeros((ITEMS, len(ITEM_COLUMNS)), np.int64)
-        items[:, ITEM_COLUMNS.index(Column.ITEM_INDEX)] = np.arange(ITEMS)
-        items[:, [ITEM_COLUMNS.index(name) for name in GENRE_FLAGS]] = self.flags
-        return Impressions(sequences, user_features, items)
+        items = np.zeros((ITEMS, len(FEATURES.item_columns)), np.int64)
+        items[:, FEATURES.item_columns.index(Column.ITEM_INDEX)] = np.arange(ITEMS)
+        items[:, FEATURES.flag_places] = self.flags
+        return Impressions(FEATURES, sequences, user_features, items)
 
     def changed_from(self, row: int, seed: int) -> "World":
         """Other items and labels at this row and all later ones of its user, and in all rows of the other users."""
@@ -71,7 +71,7 @@ def a_world() -> World:
     place, total = (np.concatenate([f(length) for length in LENGTHS]) for f in (np.arange, lambda n: np.full(n, n)))
     # In the middle of each user's rows, so that some come before the block and some after it; all rows of short ones.
     block = (total < 5) | ((place >= total // 3) & (place < total - 4))
-    flags = (rng.random((ITEMS, len(GENRE_FLAGS))) < 0.2).astype(np.uint8)
+    flags = (rng.random((ITEMS, len(FEATURES.genre_flags))) < 0.2).astype(np.uint8)
     flags[0], flags[2::2] = 0, flags[1::2]
     return World(Interactions(users, items, labels, USERS, ITEMS), flags, block)
 
@@ -84,7 +84,7 @@ def a_funnel(world: World) -> Funnel:
     with torch.no_grad():
         tower.items[2::2], tower.bias[2::2] = tower.items[1::2], tower.bias[1::2]
     fm = tuple(rng.normal(size=(size, 4)).astype(np.float32) for size in (USERS, ITEMS))
-    deepfm = DeepFM(vocabulary_sizes({"userid": USERS, "itemid": ITEMS}), (8,), "dense").eval()
+    deepfm = DeepFM(FEATURES, FEATURES.vocabulary_sizes({"userid": USERS, "itemid": ITEMS}), (8,), "dense").eval()
     return Funnel(tower, knowledge_of(world.rows.select(~world.block), tower.item_vectors(), fm), deepfm)
 
 
@@ -162,7 +162,7 @@ def test_a_list_has_the_features_of_its_moment(lists: TrainingLists) -> None:
         before = rows_before(row)
         seen = np.isin(np.arange(1, ITEMS), WORLD.rows.items[before])[None]
         user = impressions.user_features[row]
-        liked = liked_genres(user[[USER_COLUMNS.index(name) for name in HISTORY_COUNTS]].astype(np.uint8)[None])
+        liked = liked_genres(user[FEATURES.history_places].astype(np.uint8)[None])
         last = [(WORLD.rows.items[i], WORLD.rows.labels[i]) for i in before][-RANKER_IMPRESSIONS:]
         recent, kinds = np.array([(0, 0)] * (RANKER_IMPRESSIONS - len(last)) + last, np.int64).T.copy()
         with torch.no_grad():
@@ -170,7 +170,9 @@ def test_a_list_has_the_features_of_its_moment(lists: TrainingLists) -> None:
         found = recall_on_arrays(vector * bool(before), knowledge.vectors[1:], liked, flags, seen, popularity_rank)
         candidates = np.where(found.present, found.items + 1, 0)
         recalled = found.scores, found.by_term, found.by_vector
-        inputs = ranking_inputs(user[None], impressions.items[candidates], recalled, (recent[None], kinds[None]))
+        inputs = ranking_inputs(
+            FEATURES, user[None], impressions.items[candidates], recalled, (recent[None], kinds[None])
+        )
         with torch.no_grad():
             expected = ranker.features(*map(torch.from_numpy, inputs))
         assert lists.candidates[at].tolist() == candidates[0].tolist()
@@ -213,12 +215,12 @@ def test_an_empty_block_has_no_lists() -> None:
 def test_impressions_are_read_by_item_index() -> None:
     """Whatever the order of the table; an item that no offline row holds has the unknown one's index and no row."""
     sequences = WORLD.impressions.sequences
-    frame = pa.table({name: np.full(len(sequences.users), at) for at, name in enumerate(USER_COLUMNS)})
+    frame = pa.table({name: np.full(len(sequences.users), at) for at, name in enumerate(FEATURES.user_columns)})
     indices = np.array([2, 0, ITEMS - 1])
-    features = {name: indices * 10 + at for at, name in enumerate(ITEM_COLUMNS)} | {Column.ITEM_INDEX: indices}
-    found = Impressions.load(sequences, frame, pa.table(features))
-    assert (found.user_features == np.arange(len(USER_COLUMNS))).all() and found.sequences is sequences
-    expected = np.zeros((ITEMS, len(ITEM_COLUMNS)), np.int64)
+    features = {name: indices * 10 + at for at, name in enumerate(FEATURES.item_columns)} | {Column.ITEM_INDEX: indices}
+    found = Impressions.load(FEATURES, sequences, frame, pa.table(features))
+    assert (found.user_features == np.arange(len(FEATURES.user_columns))).all() and found.sequences is sequences
+    expected = np.zeros((ITEMS, len(FEATURES.item_columns)), np.int64)
     for row in (0, 2):
-        expected[indices[row]] = [features[name][row] for name in ITEM_COLUMNS]
+        expected[indices[row]] = [features[name][row] for name in FEATURES.item_columns]
     assert (found.items == expected).all()

@@ -5,27 +5,27 @@ import pytest
 import torch
 
 from data_exchange_center.documents import DeepInputs
-from data_exchange_center.features import DENSE, SPARSE, vocabulary_sizes
 from offline.rank.deepfm import DeepFM, deepfm_from
+from testkit.dataset import FEATURES
 
-SIZES = vocabulary_sizes({"userid": 40, "itemid": 30})
+SIZES = FEATURES.vocabulary_sizes({"userid": 40, "itemid": 30})
 
 
 def a_model(deep_inputs: DeepInputs = "dense+side") -> DeepFM:
     torch.manual_seed(1)
-    model = DeepFM(SIZES, (8, 4), deep_inputs)
+    model = DeepFM(FEATURES, SIZES, (8, 4), deep_inputs)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.5)
-        model.mean.copy_(torch.rand(len(DENSE)) * 3)
-        model.std.copy_(torch.rand(len(DENSE)) + 0.5)
+        model.mean.copy_(torch.rand(len(FEATURES.dense)) * 3)
+        model.std.copy_(torch.rand(len(FEATURES.dense)) + 0.5)
     return model.eval()
 
 
 def rows(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
-    sparse = torch.stack([torch.randint(0, SIZES[f.name], (count,), generator=generator) for f in SPARSE], 1)
-    return sparse, torch.randint(0, 11, (count, len(DENSE)), generator=generator).float()
+    sparse = torch.stack([torch.randint(0, SIZES[f.name], (count,), generator=generator) for f in FEATURES.sparse], 1)
+    return sparse, torch.randint(0, 11, (count, len(FEATURES.dense)), generator=generator).float()
 
 
 def slow_score(model: DeepFM, sparse: list[int], dense: np.ndarray) -> float:
@@ -34,7 +34,7 @@ def slow_score(model: DeepFM, sparse: list[int], dense: np.ndarray) -> float:
     score = model.bias.item()
     offsets = {16: 0, 2: 0}
     flags = 0
-    for feature, index in zip(SPARSE, sparse, strict=True):
+    for feature, index in zip(FEATURES.sparse, sparse, strict=True):
         group = model.groups[str(feature.embedding_dim)]
         if feature.vocabulary == "flag":
             row = group.flag_rows[flags].detach().numpy() * index

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from data_exchange_center.documents import RankerDocument
-from data_exchange_center.features import COLUMNS, DENSE, RECALL_FEATURES, SPARSE, vocabulary_sizes
+from data_exchange_center.features import RECALL_FEATURES
 from data_exchange_center.limits import RANKER_IMPRESSIONS
 from offline.rank.deepfm import DeepFM
 from offline.rank.item_knowledge import NEIGHBOURS, ItemKnowledge
@@ -16,20 +16,20 @@ from offline.rank.ranker import (
     FLOOR,
     FOLLOWED,
     HEADS,
-    ITEM,
     LARGEST_DEVIATION,
     NEAR,
     PRIOR,
     RANK_FEATURES,
-    USER,
     CandidateKnowledge,
     CandidateNet,
     Ranker,
     ranker_from,
 )
+from testkit.dataset import FEATURES
 
 USERS, ITEMS, DIM, FM_DIM = 6, 30, 8, 4
-SIZES = vocabulary_sizes({"userid": USERS, "itemid": ITEMS})
+USER, ITEM = FEATURES.sparse_columns.index("user_index"), FEATURES.sparse_columns.index("item_index")
+SIZES = FEATURES.vocabulary_sizes({"userid": USERS, "itemid": ITEMS})
 LISTS, CANDIDATES = 5, 7
 
 
@@ -52,7 +52,7 @@ def a_knowledge() -> ItemKnowledge:
 
 def a_ranker() -> Ranker:
     torch.manual_seed(1)
-    ranker = Ranker.unfitted(DeepFM(SIZES, (8,), "dense"), CandidateKnowledge(a_knowledge()))
+    ranker = Ranker.unfitted(DeepFM(FEATURES, SIZES, (8,), "dense"), CandidateKnowledge(a_knowledge()))
     with torch.no_grad():
         for parameter in ranker.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.5)
@@ -84,7 +84,7 @@ class Inputs:
 def some_inputs() -> Inputs:
     generator = torch.Generator().manual_seed(2)
     shape = (LISTS, CANDIDATES)
-    sparse = torch.stack([torch.randint(0, SIZES[f.name], shape, generator=generator) for f in SPARSE], 2)
+    sparse = torch.stack([torch.randint(0, SIZES[f.name], shape, generator=generator) for f in FEATURES.sparse], 2)
     sparse[:, :, USER] = torch.tensor([3, 0, 1, 5, 2])[:, None]
     sparse[:, :, ITEM] = torch.stack([torch.randperm(19, generator=generator)[:CANDIDATES] + 1 for _ in range(LISTS)])
     sparse[3:, -1, ITEM] = 0
@@ -92,7 +92,7 @@ def some_inputs() -> Inputs:
     recent[0], recent[2, :-2], recent[3, -2] = 0, 0, 0
     return Inputs(
         sparse,
-        torch.randint(0, 11, (*shape, len(DENSE)), generator=generator).float(),
+        torch.randint(0, 11, (*shape, len(FEATURES.dense)), generator=generator).float(),
         torch.randn(*shape, len(RECALL_FEATURES), generator=generator),
         recent,
         torch.randint(0, 2, recent.shape, generator=generator) * (recent > 0),
@@ -267,7 +267,12 @@ def test_standardisation_is_a_layer_of_the_net() -> None:
 def test_a_document_and_a_state_make_the_same_ranker() -> None:
     ranker, inputs = a_ranker(), some_inputs().all()
     document = RankerDocument(
-        dataset="d", columns=COLUMNS, feature_hash="h", settings=ranker.deepfm.settings, vector_dim=DIM, fm_dim=FM_DIM
+        dataset="d",
+        columns=FEATURES.columns,
+        feature_hash="h",
+        settings=ranker.deepfm.settings,
+        vector_dim=DIM,
+        fm_dim=FM_DIM,
     )
     again = ranker_from(document, ranker.state_dict())
     for one, other in zip(scores(ranker, inputs), scores(again, inputs), strict=True):

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from data_exchange_center import catalogue
-from data_exchange_center.vocabularies import AGE_INDEX, OCCUPATION_INDEX
+from data_exchange_center.vocabularies import AGES as CODES
+from data_exchange_center.vocabularies import OCCUPATIONS as OCCUPATION_CODES
+from data_exchange_center.vocabularies import indices
 from offline.preprocess import s1_data_split
 from offline.preprocess.readers import double_colon, tab_separated
 from offline.preprocess.readers.categories import OCCUPATIONS
@@ -108,19 +110,19 @@ def test_ages_and_occupations_of_ml_100k_become_ml_1m_s(split: Path) -> None:
     users = catalogue.USERS.load().to_pydict()
     assert users["userid"] == [1, 2, 3, 4, 5]
     assert users["gender"] == [1, 2, 0, 1, 2]
-    assert users["age"] == [AGE_INDEX[18], AGE_INDEX[1], AGE_INDEX[56], AGE_INDEX[1], 0]
-    assert users["occupation"] == [*(OCCUPATION_INDEX[code] for code in (17, 10, 4)), 0, OCCUPATION_INDEX[19]]
+    assert users["age"] == [*(indices(CODES)[code] for code in ("18", "1", "56", "1")), 0]
+    assert users["occupation"] == [18, 11, 5, 0, 20]
 
 
 def test_each_age_has_its_group(tmp_path: Path) -> None:
     (tmp_path / "u.user").write_text("".join(f"{age + 1}|{age}|M|other|0\n" for age in range(100)))
     found = tab_separated.read_users(tmp_path / "u.user")["age"].tolist()
-    assert found == [str(max([code for code in AGE_INDEX if int(code) <= age], default=1)) for age in range(100)]
+    assert found == [str(max([int(code) for code in CODES if int(code) <= age], default=1)) for age in range(100)]
 
 
 def test_occupations_of_ml_100k_are_codes_of_ml_1m() -> None:
     assert len(OCCUPATIONS) == 20  # of 21: a student's code depends on the age
-    assert set(OCCUPATIONS.values()) < set(OCCUPATION_INDEX)
+    assert set(OCCUPATIONS.values()) < set(map(int, OCCUPATION_CODES))
 
 
 def test_a_flag_is_0_or_1(tmp_path: Path) -> None:

@@ -1,0 +1,157 @@
+"""CSV with a header, of any columns: a large one read by Arrow as it lies on the disk, a small one line by line.
+
+Fields may be quoted; lines end at line feeds, and no value holds one, so that the n-th row is line n + 1. The delimiter
+is the comma, or the semicolon or tab with which the first line names the required columns; in a .tsv it is the tab.
+"""
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+
+from offline.preprocess.readers.text import (
+    DataError,
+    Lines,
+    count_rule,
+    fault,
+    read_fields,
+    read_lines,
+    split_fields,
+)
+
+DELIMITERS = (",", ";", "\t")
+REPEATED = pa.dictionary(pa.int32(), pa.string())
+BLOCK = 16 << 20  # bytes that Arrow parses at once; a line must fit
+PIECE = 1 << 24  # bytes in which line feeds are counted
+
+
+@dataclass(frozen=True)
+class LargeCsv:
+    """A CSV in UTF-8 of a hundred million lines."""
+
+    file: Path
+    names: tuple[str, ...]
+    delimiter: str
+
+    def read(self, names: Sequence[str], repeated: Sequence[str] = ()) -> pa.Table:
+        """These columns as text, the repeated ones as dictionaries.
+
+        Raises:
+            DataError: a line has more or fewer fields, a quote that is not closed, or is not UTF-8.
+        """
+        lines = _count_lines(self.file) - 1
+        if lines == 0:
+            raise DataError(f"{self.file} has no row: it needs lines of {self.delimiter.join(self.names)}.")
+        rows, reason = 0, "its rows are not its lines"
+        try:
+            table = pyarrow.csv.read_csv(
+                self.file,
+                read_options=pyarrow.csv.ReadOptions(column_names=list(self.names), skip_rows=1, block_size=BLOCK),
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter=self.delimiter, ignore_empty_lines=False, newlines_in_values=True
+                ),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.string()) | dict.fromkeys(repeated, REPEATED),
+                    include_columns=list(names),
+                ),
+            )
+            rows = table.num_rows
+        except pa.ArrowInvalid as error:
+            reason = str(error)
+        if rows != lines:
+            raise self._first_fault(reason)
+        return table
+
+    def fault(self, row: int, rule: str) -> DataError:
+        """The error of a line."""
+        with self.file.open("rb") as lines:
+            line = next(islice(lines, row + 1, None)).decode("utf-8", "backslashreplace")
+        return fault(self.file, row + 2, rule, line)
+
+    def _first_fault(self, reason: str) -> DataError:
+        """Only after the fast reader has refused the file: finds the line to show."""
+        with self.file.open("rb") as lines:
+            for number, raw in enumerate(lines, start=1):
+                line = raw.decode("utf-8", "backslashreplace").removesuffix("\n").removesuffix("\r")
+                if "\r" in line:
+                    return fault(self.file, number, "a carriage return stands within the line", line)
+                try:
+                    raw.decode("utf-8")
+                except UnicodeDecodeError:
+                    return fault(self.file, number, "it is not UTF-8", line, "save the file as UTF-8")
+                if rule := count_rule(split_fields(line, self.delimiter, quoted=True), self.names, self.delimiter):
+                    return fault(self.file, number, rule, line)
+        return DataError(f"{self.file} cannot be read: {reason}.")
+
+
+@dataclass(frozen=True)
+class SmallCsv:
+    """A CSV in whatever encoding, held as lines."""
+
+    lines: Lines  # without the header
+    names: tuple[str, ...]
+    delimiter: str
+
+    @property
+    def file(self) -> Path:
+        """Where it lies."""
+        return self.lines.file
+
+    def read(self, names: Sequence[str], repeated: Sequence[str] = ()) -> pa.Table:
+        """These columns as text."""
+        fields = read_fields(self.lines, self.names, self.delimiter, quoted=True)
+        return pa.table({name: pa.chunked_array([pa.array(fields[name], pa.string())]) for name in names})
+
+    def fault(self, row: int, rule: str) -> DataError:
+        """The error of a line."""
+        return self.lines.fault(row, rule)
+
+
+def open_large(file: Path, required: Sequence[str]) -> LargeCsv:
+    """The CSV by its first line alone.
+
+    Raises:
+        DataError: it is empty or UTF-16.
+    """
+    with file.open("rb") as content:
+        first = content.readline()
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{file} begins with a byte-order mark of UTF-16: save it as UTF-8.")
+    return LargeCsv(file, *_header(file, first.decode("utf-8-sig", "backslashreplace").rstrip("\r\n"), required))
+
+
+def open_small(file: Path, required: Sequence[str]) -> SmallCsv:
+    """The CSV with all its lines.
+
+    Raises:
+        DataError: it is empty or UTF-16.
+    """
+    lines = read_lines(file)
+    header = lines.texts[0] if lines.texts else ""
+    return SmallCsv(replace(lines, texts=lines.texts[1:], first=2), *_header(file, header, required))
+
+
+def _header(file: Path, line: str, required: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """The columns' names and the delimiter: the first with which the required columns are found, or most of any."""
+    if not line:
+        raise DataError(f"{file} is empty: its first line must name its columns, {','.join(required)} among them.")
+    found = [
+        (tuple(split_fields(line.replace("\r", " "), delimiter, quoted=True) or (line,)), delimiter)
+        for delimiter in (DELIMITERS if file.suffix.lower() == ".csv" else "\t")
+    ]
+    fitting = [header for header in found if set(required) <= set(header[0])]
+    return fitting[0] if fitting else max(found, key=lambda header: len(header[0]))
+
+
+def _count_lines(file: Path) -> int:
+    """Lines, the last one ended or not."""
+    count, last = 0, b""
+    with file.open("rb") as content:
+        while piece := content.read(PIECE):
+            count += piece.count(b"\n")
+            last = piece[-1:]
+    return count + (last not in (b"", b"\n"))

@@ -1,0 +1,102 @@
+"""Tables of one's own, CSV or parquet, behind one face: the columns' names, whole columns, and the fault of a row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from offline.preprocess.readers.csv_file import open_large, open_small
+from offline.preprocess.readers.text import DataError
+
+
+class TableFile(Protocol):
+    """A file with named columns."""
+
+    @property
+    def file(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns in their order."""
+
+    def read(self, names: Sequence[str], repeated: Sequence[str] = ()) -> pa.Table:
+        """These columns, as the file has them.
+
+        Args:
+            repeated: those whose values repeat: their texts may come as dictionaries, which hold each once.
+
+        Raises:
+            DataError: the file is malformed.
+        """
+
+    def fault(self, row: int, rule: str) -> DataError:
+        """The error of a row, counted from 0, that breaks a rule."""
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """A parquet file."""
+
+    file: Path
+    schema: pa.Schema
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns in their order."""
+        return tuple(self.schema.names)
+
+    def read(self, names: Sequence[str], repeated: Sequence[str] = ()) -> pa.Table:
+        """These columns."""
+        texts = [name for name in repeated if pa.types.is_string(self.schema.field(name).type)]
+        try:
+            with pyarrow.parquet.ParquetFile(self.file, read_dictionary=texts) as content:
+                return content.read(columns=list(names)).select(list(names))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _unreadable(self.file, error) from error
+
+    def fault(self, row: int, rule: str) -> DataError:
+        """The error of a row."""
+        return DataError(f"{self.file}, row {row + 1}: {rule}: correct it or take it out.")
+
+
+def open_table(file: Path, required: Sequence[str], is_large: bool = False) -> TableFile:
+    """The table in a file, told by the ending of its name.
+
+    Args:
+        required: columns that must be there.
+        is_large: whether it may have a hundred million rows: a CSV must then be UTF-8.
+
+    Raises:
+        DataError: the file cannot be read, is empty, or has not each required column once.
+    """
+    table: TableFile
+    if file.suffix.lower() != ".parquet":
+        table = (open_large if is_large else open_small)(file, required)
+    else:
+        try:
+            table = ParquetTable(file, pyarrow.parquet.read_schema(file))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _unreadable(file, error) from error
+    check_columns(table, required)
+    return table
+
+
+def check_columns(table: TableFile, required: Sequence[str]) -> None:
+    """Checks that the table has each of these columns once.
+
+    Raises:
+        DataError: it has one not at all, or twice.
+    """
+    for name in required:
+        if (count := table.names.count(name)) != 1:
+            what = f"has no column {name!r}" if not count else f"has {count} columns {name!r}"
+            there = ", ".join(map(repr, table.names))
+            raise DataError(f"{table.file} {what}. Its columns are {there}: name the right one in dataset.toml.")
+
+
+def _unreadable(file: Path, error: Exception) -> DataError:
+    return DataError(f"{file} cannot be read as parquet ({error}): write it again.")

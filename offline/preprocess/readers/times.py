@@ -1,0 +1,155 @@
+"""The times of ratings as whole seconds since 1970, and what happened within one second in its order."""
+
+import logging
+import time
+from bisect import bisect_left
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_exchange_center.arrays import Int64Array
+from data_exchange_center.columns import Column
+from offline.preprocess.readers.text import DataError
+
+logger = logging.getLogger(__name__)
+
+Fault = Callable[[int, str], DataError]  # of a row, counted from 0, and the rule that it breaks
+
+DAY = 86_400  # seconds
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+ZONE = r"\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)$"  # behind a time of day: a date ends in -01 as well
+
+
+def in_seconds(table: pa.Table, file_name: str, fault: Fault) -> pa.Table:
+    """The ratings with times in seconds, from whole numbers of seconds or milliseconds.
+
+    The rule: a time is plausible from 1970 to tomorrow, and a file has one unit. Where all times are plausible as
+    seconds, they are seconds. Where all but zeros are too late for that and plausible as milliseconds, they are
+    milliseconds: the rows are put in their order, and then cut to seconds. Everything else is refused.
+
+    Args:
+        table: with int64 TIMESTAMP, none of them negative.
+        file_name: for a message.
+
+    Raises:
+        DataError: a time is plausible in neither unit, or in another one than most times of the file.
+    """
+    times: Int64Array = table[Column.TIMESTAMP].to_numpy()
+    latest = int(time.time()) + DAY
+    late = times > latest
+    if not late.any():
+        return table
+    beyond = times > latest * 1000
+    seconds = ~late & (times > 0)
+    if beyond.any():
+        wrong, rule = beyond, "is no time from 1970 to tomorrow, neither in seconds nor in milliseconds"
+    elif not seconds.any():
+        logger.warning("%s: all %d times are in milliseconds; they are converted to seconds.", file_name, len(times))
+        return _cut(table, times, 1000)
+    elif late.sum() > seconds.sum():
+        wrong, rule = seconds, "is in seconds, where most times of the file are in milliseconds"
+    else:
+        wrong, rule = late, "is later than tomorrow in seconds, the unit of most times of the file"
+    row = int(wrong.argmax())
+    raise fault(row, f"the time {times[row]} {rule}")
+
+
+def with_seconds(table: pa.Table, file_name: str, fault: Fault) -> pa.Table:
+    """The ratings with TIMESTAMP int64 in seconds, from whatever a file may hold.
+
+    Whole numbers are seconds or milliseconds, see `in_seconds`; text is that, or ISO 8601 dates or date-times; dates
+    and date-times may be Arrow's own. What has no zone is UTC. Rows are in file order, or in that of their times where
+    these are finer than a second.
+
+    Args:
+        table: without nulls in TIMESTAMP.
+
+    Raises:
+        DataError: a time is none of these, or does not lie from 1970 to tomorrow.
+    """
+    column = table[Column.TIMESTAMP]
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = _parsed(column, fault)
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        return _plausible(table, pc.cast(column, pa.int64()).to_numpy(), PER_SECOND[kind.unit], fault)
+    if pa.types.is_date(kind):
+        days = pc.cast(pc.cast(pc.cast(column, pa.date32()), pa.int32()), pa.int64()).to_numpy()
+        return _plausible(table, days * DAY, 1, fault)
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise fault(0, f"the times are {kind}, and neither whole numbers nor dates")
+    row = first_refused(column, lambda values: pc.cast(values, pa.int64()))
+    if row is not None:
+        raise fault(row, f"the time {column[row]} is no whole number of seconds or milliseconds since 1970")
+    column = pc.cast(column, pa.int64())
+    negative = column.to_numpy() < 0
+    if negative.any():
+        row = int(negative.argmax())
+        raise fault(row, f"the time {column[row]} is before 1970")
+    return in_seconds(_replaced(table, column), file_name, fault)
+
+
+def first_refused(column: pa.ChunkedArray, convert: Callable[[pa.ChunkedArray], object]) -> int | None:
+    """The row of the first value that `convert` refuses with ArrowInvalid, found by halving; None where none is."""
+
+    def refuses(rows: int) -> bool:
+        try:
+            convert(column.slice(0, rows))
+        except pa.ArrowInvalid:
+            return True
+        return False
+
+    if not refuses(len(column)):
+        return None
+    return bisect_left(range(len(column) + 1), True, key=refuses) - 1
+
+
+def _parsed(texts: pa.ChunkedArray, fault: Fault) -> pa.ChunkedArray:
+    """Whole numbers where the first text is one, else timestamps of nanoseconds; one kind for all."""
+    is_number = len(texts) == 0 or texts[0].as_py().isdecimal()
+    convert = _numbers if is_number else _instants
+    row = first_refused(texts, convert)
+    if row is not None:
+        rule = "a count of seconds or milliseconds since 1970" if is_number else "a date or a date-time of ISO 8601"
+        one = "" if row == 0 else ", as the first time of the file is"
+        raise fault(row, f"the time {texts[row].as_py()!r} is not {rule}{one}")
+    return convert(texts)
+
+
+def _numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.cast(texts, pa.int64())
+
+
+def _instants(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Timestamps in UTC. Arrow parses texts with a zone and those without as two types."""
+    zoned = pc.match_substring_regex(texts, ZONE)
+    instants: Int64Array = np.empty(len(texts), np.int64)
+    at = zoned.to_numpy()
+    instants[at] = pc.cast(pc.cast(texts.filter(zoned), pa.timestamp("ns", "UTC")), pa.int64()).to_numpy()
+    instants[~at] = pc.cast(pc.cast(texts.filter(pc.invert(zoned)), pa.timestamp("ns")), pa.int64()).to_numpy()
+    return pa.chunked_array([pa.array(instants).cast(pa.timestamp("ns", "UTC"))])
+
+
+def _plausible(table: pa.Table, times: Int64Array, per_second: int, fault: Fault) -> pa.Table:
+    seconds = times // per_second
+    wrong = (seconds < 0) | (seconds > int(time.time()) + DAY)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise fault(row, f"the time {table[Column.TIMESTAMP][row]} is no time from 1970 to tomorrow")
+    if (times % per_second).any():
+        return _cut(table, times, per_second)
+    return _replaced(table, pa.array(seconds))
+
+
+def _cut(table: pa.Table, times: Int64Array, per_second: int) -> pa.Table:
+    """The rows in the order of their times, which are then cut to seconds."""
+    order = np.argsort(times, kind="stable")  # what happened at the same time stays in its order
+    return _replaced(table.take(order), pa.array(times[order] // per_second))
+
+
+def _replaced(table: pa.Table, times: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(Column.TIMESTAMP), Column.TIMESTAMP, times)

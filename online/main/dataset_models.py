@@ -1,0 +1,81 @@
+"""The models of contract.py for one data set: whether its ids are integers or text, and the scale of its ratings."""
+
+from functools import lru_cache
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, create_model
+from pydantic_core import PydanticCustomError
+
+from data_exchange_center.columns import Column
+from data_exchange_center.dataset import RatingScale
+from data_exchange_center.external_ids import LONGEST_ID
+from data_exchange_center.limits import LARGEST_ID
+from online.main import contract
+from online.serving_data import ServingData
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Models(NamedTuple):
+    """Those models that differ from data set to data set."""
+
+    recommend_request: type[contract.RecommendRequest]
+    history_request: type[contract.HistoryRequest]
+    event: type[contract.Event]
+    events: TypeAdapter[list[contract.Event]]
+    recommend_response: type[contract.RecommendResponse]
+    history_response: type[contract.HistoryResponse]
+    users_response: type[contract.UsersResponse]
+
+
+def models_of(data: ServingData) -> Models:
+    """The models for the data set that is served."""
+    return models_for(data.text_ids, data.scale)
+
+
+@lru_cache(maxsize=4)  # a process sees another data set only when one is loaded
+def models_for(text_ids: frozenset[str], scale: RatingScale) -> Models:
+    """The models for a data set.
+
+    Args:
+        text_ids: those of `userid` and `itemid` that are text.
+        scale: of the ratings.
+    """
+    users_are_text, items_are_text = Column.USERID in text_ids, Column.ITEMID in text_ids
+    userid = _asked_id(users_are_text, 0, "as in the raw data; an unknown one gets popular items")
+    itemid = _asked_id(items_are_text, 1, "of the catalogue")
+    rating = Annotated[float, Field(ge=scale.lowest, le=scale.highest, allow_inf_nan=False)]
+    event = _narrowed(contract.Event, userid=userid, itemid=itemid, rating=rating)
+    own_userid, own_itemid = (str if is_text else int for is_text in (users_are_text, items_are_text))
+    item: Any = contract.TextItem if items_are_text else contract.Item
+    rated: Any = _narrowed(contract.Rated, itemid=own_itemid)
+    users: Any = list[own_userid]  # type: ignore[valid-type]
+    return Models(
+        recommend_request=_narrowed(contract.RecommendRequest, userid=userid),
+        history_request=_narrowed(contract.HistoryRequest, userid=userid),
+        event=event,
+        events=TypeAdapter(list[event]),  # type: ignore[valid-type]
+        recommend_response=_narrowed(contract.RecommendResponse, userid=own_userid, items=list[item]),
+        history_response=_narrowed(contract.HistoryResponse, userid=own_userid, items=list[rated]),
+        users_response=_narrowed(contract.UsersResponse, users=users),
+    )
+
+
+def _narrowed(base: type[Model], **types: Any) -> type[Model]:
+    """The model with these fields of these types, under its own name: that is what /openapi.json calls it."""
+    fields: Any = {name: (kind, ...) for name, kind in types.items()}
+    return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
+
+
+def _asked_id(is_text: bool, lowest: int, about: str) -> Any:
+    """The type of an id in a request."""
+    if is_text:
+        return Annotated[str, Field(min_length=1, max_length=LONGEST_ID, description=about), BeforeValidator(_text)]
+    return Annotated[int, Field(ge=lowest, le=LARGEST_ID, description=about), contract.Integral]
+
+
+def _text(value: object) -> object:
+    """Refuses a number: 7 may have been meant as "7" or as "007"."""
+    if not isinstance(value, str):
+        raise PydanticCustomError("text", "must be text, in quotes: this data set has text ids")
+    return value

@@ -1,0 +1,27 @@
+"""A data set with MovieLens's categories: its features, its document and a catalogue of items, for tests."""
+
+from typing import Any
+
+from data_exchange_center.columns import Column
+from data_exchange_center.dataset import DatasetDocument, RatingScale, RowCounts
+from data_exchange_center.features import declare
+from data_exchange_center.vocabularies import MOVIELENS
+
+FEATURES = declare(MOVIELENS)
+SCALE = RatingScale()
+
+
+def a_dataset(**changes: Any) -> DatasetDocument:
+    """The document of a tiny data set."""
+    rows = RowCounts(ratings=9, positives=5, negatives=4, online=2, train=5, train_of_which_valid=1, test=2)
+    fields: dict[str, Any] = {
+        "dataset": "tiny",
+        "seed": 1,
+        "rows": rows,
+        "scale": SCALE,
+        "online_rows": 10,
+        "categories": MOVIELENS,
+        "id_sizes": {Column.USERID: 3, Column.ITEMID: 4},
+        "id_digest": "abc",
+    }
+    return DatasetDocument(**{**fields, **changes})
