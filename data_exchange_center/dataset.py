@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_exchange_center.features import FeatureSet, declare
@@ -42,8 +43,8 @@ class RatingScale(Document):
     positive_above: Annotated[float, Field(description="a rating above it is a positive")] = 3.0
 
     def is_positive(self, rating: float) -> bool:
-        """Whether a rating is a positive."""
-        return rating > self.positive_above
+        """Whether a rating is a positive; compared in single precision, in which the training rows hold it."""
+        return bool(np.float32(rating) > np.float32(self.positive_above))
 
 
 class DatasetDocument(Measured):

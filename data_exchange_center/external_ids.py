@@ -1,8 +1,8 @@
 """Ids as people have them, and the integers that stand for them everywhere inside.
 
 An id that is a positive integer stands for itself. A text, a UUID say, is carried as 63 bits of its BLAKE2 digest: the
-same integer in every run, whatever other ids the data hold. An event that Redis keeps over a load, or one of a user
-whom the data do not know yet, is therefore of the right user afterwards. Only what people read and write has the text.
+same integer in every run, whatever other ids the data hold, so that a user whom the data do not know yet has one, too,
+and no request needs a table of all users. Only what people read and write has the text.
 
 Standard library only: the server imports this file.
 """

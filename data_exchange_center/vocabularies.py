@@ -77,10 +77,13 @@ AGE_LABELS = {"1": "under 18", "18": "18-24", "25": "25-34", "35": "35-44", "45"
 def slugs(names: Sequence[str]) -> tuple[str, ...]:
     """Each name as a part of a column's name: `Children's` → `childrens`, `Sci-Fi` → `sci_fi`.
 
-    A name of which nothing is left, or what an earlier one has, gets its place from 1 behind it.
+    A name of which nothing is left, or what another one has already, gets its place from 1 behind it.
     """
-    found: dict[str, None] = {}
-    for place, name in enumerate(names, start=1):
-        slug = re.sub("[^a-z0-9]+", "_", name.lower().replace("'", "")).strip("_")
-        found[slug if slug and slug not in found else f"{slug}_{place}".strip("_")] = None
+    plain = [re.sub("[^a-z0-9]+", "_", name.lower().replace("'", "")).strip("_") for name in names]
+    found: list[str] = []
+    for place, slug in enumerate(plain, start=1):
+        own = slug
+        while not own or own in found or (own != slug and own in plain):
+            own = f"{own}_{place}".strip("_")
+        found.append(own)
     return tuple(found)

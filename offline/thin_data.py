@@ -3,6 +3,13 @@
 from collections.abc import Mapping
 
 from data_exchange_center.arrays import UInt8Array
+from data_exchange_center.dataset import RatingScale
+
+ROWS_FOR_ALL_PARTS = 12  # offline rows of a user: 10 training rows, the last of which is of valid, and 2 of test
+
+
+# Of the rows of `train` (those of valid apart), `valid` and `test`; 1 where liked.
+Labels = Mapping[str, UInt8Array]
 
 
 class ThinDataError(Exception):
@@ -11,22 +18,33 @@ class ThinDataError(Exception):
     is_expected = True
 
 
-def check_enough(labels: Mapping[str, UInt8Array]) -> None:
-    """Checks that there is something to learn from, and something to measure on.
+def lack(labels: Labels, scale: RatingScale, online_rows: int) -> str | None:
+    """What the data lack, as a sentence with the rule and the counts; None where there is enough.
 
     Args:
-        labels: of the rows of `train` (those of valid apart), `valid` and `test`; 1 where liked.
+        labels: of each part.
+        scale: which ratings are liked.
+        online_rows: of each user, kept for the online evaluation.
+    """
+    counts = {name: (int(part.sum()), int((part == 0).sum())) for name, part in labels.items()}
+    if min(*counts["train"], *counts["test"]) > 0:
+        return None
+    told = ", ".join(f"{name} {liked:,} liked and {other:,} not" for name, (liked, other) in counts.items())
+    above, for_all = f"{scale.positive_above:g}", online_rows + ROWS_FOR_ALL_PARTS
+    return (
+        "too little to fit and to measure a ranking on: `train` and `test` must each hold ratings above "
+        f"{above} (liked) and others, and they hold: {told}. The last {online_rows} ratings of each user are the "
+        f"online evaluation, so users need {online_rows + 1} or more, and {for_all} to be in every "
+        f"part. Data without any rating of {above} or less, as clicks are, cannot teach a ranking what is not liked: "
+        "give it such ratings."
+    )
+
+
+def check_enough(labels: Labels, scale: RatingScale, online_rows: int) -> None:
+    """Checks that there is something to learn from, and something to measure on; see `lack`.
 
     Raises:
         ThinDataError: the rows to fit, or those of test, lack the one class or the other.
     """
-    counts = {name: (int(part.sum()), int((part == 0).sum())) for name, part in labels.items()}
-    if min(*counts["train"], *counts["test"]) > 0:
-        return
-    told = ", ".join(f"{name} {liked:,} liked and {other:,} not" for name, (liked, other) in counts.items())
-    raise ThinDataError(
-        "too little to fit and to measure a ranking on: `train` and `test` must each hold ratings above 3 (liked) and "
-        f"others, and they hold: {told}. The last 10 ratings of each user are the online evaluation, so users need 11 "
-        "or more, and two dozen to be in every part. Data without any rating of 3 or less, as clicks are, cannot teach "
-        "a ranking what is not liked: give it such ratings."
-    )
+    if sentence := lack(labels, scale, online_rows):
+        raise ThinDataError(sentence)

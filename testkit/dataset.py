@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pyarrow as pa
+
 from data_exchange_center.columns import Column
 from data_exchange_center.dataset import DatasetDocument, RatingScale, RowCounts
 from data_exchange_center.features import declare
@@ -25,3 +27,16 @@ def a_dataset(**changes: Any) -> DatasetDocument:
         "id_digest": "abc",
     }
     return DatasetDocument(**{**fields, **changes})
+
+
+def a_ratings_table(ratings: list[float]) -> pa.Table:
+    """Ratings as a reader gives them, all of one user and item."""
+    count = len(ratings)
+    return pa.table(
+        {
+            Column.USERID: pa.array([1] * count, pa.int64()),
+            Column.ITEMID: pa.array([1] * count, pa.int64()),
+            Column.RATING: pa.array(ratings, pa.float32()),
+            Column.TIMESTAMP: pa.array([0] * count, pa.int64()),
+        }
+    )

@@ -1,6 +1,7 @@
 """Shared by all tests: a generated data set, its artefacts, and the four real servers on free ports."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import requests
+from playwright.sync_api import Browser, sync_playwright
 
 from offline.preprocess.synthetic.files import generate
 from offline.preprocess.synthetic.scale import Scale
@@ -18,6 +20,7 @@ from testkit.stack import settings_of_its_own
 
 CHECK = "offline_to_online.rank.s3_check_offline_and_online"
 ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # Large enough for popularity < FM < DeepFM to hold. The ids go into the hundreds of thousands,
 # with gaps between them, since nothing in the code may know ML-1M's bounds.
 SCALE = Scale(users=943, items=1682, ratings=100_000, max_userid=900_000, max_itemid=500_000)
@@ -111,3 +114,15 @@ def served(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
     for name, value in stack.env.items():
         monkeypatch.setenv(name, value)
     return stack
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM:
+        reason = "the page's tests need Chromium (Debian: apt install chromium)"
+        # Where it must be there, as in CI, its absence is a failure; elsewhere these tests are skipped with the reason.
+        pytest.fail(reason) if os.environ.get("REQUIRE_CHROMIUM") else pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

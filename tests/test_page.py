@@ -1,28 +1,12 @@
 """Establishes that a person can use the page: in the machine's own Chromium, on the real servers."""
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from data_exchange_center import catalogue
 from tests.conftest import Stack
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM:
-        reason = "the page's tests need Chromium (Debian: apt install chromium)"
-        # Where it must be there, as in CI, its absence is a failure; elsewhere these tests are skipped with the reason.
-        pytest.fail(reason) if os.environ.get("REQUIRE_CHROMIUM") else pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ from offline.preprocess.encoding import (
     vocabulary_index,
     with_external_ids,
 )
+from offline.thin_data import lack
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ WRITES = (
     catalogue.OFFLINE_IMPRESSIONS,
     catalogue.ONLINE_IMPRESSIONS,
 )
+
+
+PARTS = {"train": Split.TRAIN, "valid": Split.VALID, "test": Split.TEST}
 
 
 def time_order(users: Int64Array, timestamps: Int64Array) -> Int64Array:
@@ -111,7 +115,7 @@ def impression_table(
             Column.ITEM_INDEX: vocabulary_index(itemid, item_ids),
             Column.RATING: rating,
             Column.TIMESTAMP: raw[Column.TIMESTAMP].to_numpy()[order],
-            Column.LABEL: (rating > scale.positive_above).astype(np.uint8),
+            Column.LABEL: (rating > np.float32(scale.positive_above)).astype(np.uint8),
         }
     )
 
@@ -155,6 +159,9 @@ def main() -> None:
     categories = data.fixed_categories or categories_of(users, movies)
     text_ids = {Column.USERID: Column.EXTERNAL_USERID, Column.ITEMID: Column.EXTERNAL_ITEMID}
     offline = impressions.filter(pa.array(~online)).append_column(Column.SPLIT, pa.array(split[~online]))
+    parts = {name: impressions[Column.LABEL].to_numpy()[~online & (split == part)] for name, part in PARTS.items()}
+    if sentence := lack(parts, data.scale, data.online_rows):
+        logger.warning("The stages after preprocessing will refuse these data: %s", sentence)
     rows = row_counts(impressions[Column.LABEL].to_numpy(), online, split, repeated=int(again.sum()))
     with writing(WRITES) as out:
         out.save(

@@ -79,7 +79,7 @@ def main() -> None:
         out.save(catalogue.POPULAR_ITEMS, popular_items(training_positives, all_items))
     print(
         f"{len(userid):,} windows before an impression, {len(users):,} newest ones, {len(items):,} items, "
-        f"{flags.sum(1).mean():.2f} genres an impression"
+        f"{flags.sum() / max(len(flags), 1):.2f} genres an impression"
     )
 
 

@@ -1,6 +1,6 @@
 """Columns of users and items that no stage before has made, each computed by one function from the entity's table.
 
-A dense feature is added in two places. FEATURES in data_exchange_center/features.py gets a line that declares it:
+A dense feature is added in two places. `declare` in data_exchange_center/features.py gets a line for it:
 
     DenseFeature("title_words", "item"),
 

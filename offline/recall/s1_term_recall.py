@@ -115,7 +115,8 @@ def main() -> None:
         terms = term_lists(liked, features.categories.genres)
         out.save(catalogue.USER_TERM, pa.table({Column.USERID: served, Column.TERMS: terms}))
         out.save(catalogue.TERM_RECALL_METRICS, metrics)
-    print(f"{liked.any(axis=1).sum():,} of {len(liked):,} users like a genre, {liked.sum(1).mean():.2f} on average")
+    average = liked.sum() / max(len(liked), 1)
+    print(f"{liked.any(axis=1).sum():,} of {len(liked):,} users like a genre, {average:.2f} on average")
     print(
         f"data set {dataset.dataset}, on test: users {metrics.users}, users_with_terms {metrics.users_with_terms}, "
         f"hit_rate@{RECALL_SIZE} {metrics.hit_rate:.4g}, recall@{RECALL_SIZE} {metrics.recall:.4g}"

@@ -116,7 +116,8 @@ def main() -> None:
     """Chooses on valid, fits again on all training rows, measures on test, exports."""
     dataset = catalogue.DATASET.load()
     parts, seed = read_parts(dataset), dataset.seed
-    check_enough({"train": parts.train.labels, "valid": parts.valid.labels, "test": parts.test.labels})
+    labels = {"train": parts.train.labels, "valid": parts.valid.labels, "test": parts.test.labels}
+    check_enough(labels, dataset.scale, dataset.online_rows)
     rated, retrieval = tune_both(parts, seed)
     rated_model, _ = fit_rated(parts.training, rated.params["l2"], Schedule(rated.best.epochs), seed)
     measured, served = (

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import pyarrow as pa
 
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array
@@ -55,7 +56,12 @@ def latest_impressions(length: int = TOWER_IMPRESSIONS) -> dict[int, tuple[Impre
     table = catalogue.OFFLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID, Column.RATING, Column.TIMESTAMP])
     users, starts, ends = newest_rows(table[Column.USERID].to_numpy(), length)
     _, rows = rows_between(starts, ends)  # only these become Python objects
-    columns = (table[name].to_numpy()[rows].tolist() for name in (Column.ITEMID, Column.RATING, Column.TIMESTAMP))
+    itemid, rating, timestamp = (
+        table[name].to_numpy()[rows] for name in (Column.ITEMID, Column.RATING, Column.TIMESTAMP)
+    )
+    # As people wrote it: the shortest decimals, 0.3 and not the 0.30000001192092896 that single precision holds.
+    ratings = pa.array(rating).cast(pa.string()).cast(pa.float64())
+    columns = itemid.tolist(), ratings.to_pylist(), timestamp.tolist()
     impressions = [Impression(*values) for values in zip(*columns, strict=True)]
     bounds = [0, *np.cumsum(ends - starts).tolist()]
     return {

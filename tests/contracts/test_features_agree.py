@@ -50,6 +50,7 @@ def test_an_own_tables_features_follow_its_categories() -> None:
     assert own.user_columns[:2] == ("user_index", "user_plan") and own.item_columns[:2] == ("item_index", "item_brand")
     assert own.vocabulary_sizes({"userid": 9, "itemid": 8})["user_plan"] == 3
     assert (len(own.sparse), len(own.dense)) == (2 + 2 + 4, 8)
+    assert slugs(["Pop", "Pop 3", "pop", "3", "动作", "喜剧", "6"]) == ("pop", "pop_3", "pop_3_3", "3", "5", "6_6", "6")
     assert slugs(GENRES)[3] == "childrens" and len(set(slugs(GENRES))) == len(GENRES)
     sizes = own.vocabulary_sizes({"userid": 9, "itemid": 8})
     renamed = declare(replace(own.categories, user={"user_plan": ("a", "c")}))

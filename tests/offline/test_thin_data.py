@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from offline.thin_data import ThinDataError, check_enough
+from data_exchange_center.dataset import RatingScale
+from offline.preprocess.s1_data_split import split_rows
+from offline.thin_data import ROWS_FOR_ALL_PARTS, ThinDataError, check_enough, lack
 
 
 def labels_of(**parts: list[int]) -> dict[str, np.ndarray]:
@@ -12,7 +14,7 @@ def labels_of(**parts: list[int]) -> dict[str, np.ndarray]:
 
 
 def test_one_row_of_each_kind_is_enough() -> None:
-    check_enough(labels_of(train=[1, 0], test=[0, 1]))
+    check_enough(labels_of(train=[1, 0], test=[0, 1]), RatingScale(), 10)
 
 
 @pytest.mark.parametrize(
@@ -27,5 +29,17 @@ def test_one_row_of_each_kind_is_enough() -> None:
 )
 def test_too_little_is_refused_with_rule_and_counts(labels: dict[str, list[int]], told: str) -> None:
     with pytest.raises(ThinDataError, match="must each hold ratings above 3") as refused:
-        check_enough(labels_of(**labels))
+        check_enough(labels_of(**labels), RatingScale(), 10)
     assert told in str(refused.value)
+
+
+def test_the_rule_is_that_of_the_data_set() -> None:
+    sentence = lack(labels_of(), RatingScale(lowest=0, highest=1, positive_above=0.5), 3)
+    assert sentence and "ratings above 0.5 (liked)" in sentence and "any rating of 0.5 or less" in sentence
+    assert "The last 3 ratings" in sentence and "users need 4 or more, and 15 to be in every part" in sentence
+
+
+def test_so_many_rows_put_a_user_into_every_part() -> None:
+    for rows, parts in ((ROWS_FOR_ALL_PARTS, 3), (ROWS_FOR_ALL_PARTS - 1, 2)):
+        online, split = split_rows(np.ones(rows + 5, np.int64), 5)
+        assert len(set(split[~online].tolist())) == parts

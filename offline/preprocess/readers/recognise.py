@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from offline.preprocess.readers import comma_separated, double_colon, tab_separated
-from offline.preprocess.readers.description import DESCRIPTION, SUFFIXES, read_description
 from offline.preprocess.readers.layout import DataSource, Layout, RawData, read_readable
-from offline.preprocess.readers.own_table import OwnTable
+from offline.preprocess.readers.own_table.description import DESCRIPTION, SUFFIXES, read_description
+from offline.preprocess.readers.own_table.source import OwnTable
 from offline.preprocess.readers.text import DataError
 
 LAYOUTS = (double_colon.LAYOUT, comma_separated.LAYOUT, tab_separated.LAYOUT)

@@ -20,6 +20,9 @@ from data_exchange_center.limits import LARGEST_ID
 
 logger = logging.getLogger(__name__)
 
+COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, zip, bzip2, xz, zstd
+LOOKED_AT = 1 << 16  # bytes at the beginning of a file that tell whether it is text
+LONGEST_FIELD = 1 << 30  # characters, for Python's csv module, whose own limit a field may well exceed
 TOO_LARGE = f"beyond {LARGEST_ID} (2^53 - 1), the largest integer that every JSON reader keeps: number the ids again"
 
 
@@ -94,16 +97,31 @@ class Lines:
         return ids
 
 
+def check_text(file: Path, start: bytes) -> None:
+    """Checks that a file that begins so is text, in lines that end in line feeds.
+
+    Raises:
+        DataError: it is compressed or UTF-16, or its lines end in carriage returns alone.
+    """
+    if start.startswith(COMPRESSED):
+        raise DataError(f"{file} is compressed: unpack it.")
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{file} begins with a byte-order mark of UTF-16: save it as UTF-8.")
+    if b"\0" in start:
+        raise DataError(f"{file} holds bytes of 0, as UTF-16 and files that are no text do: save it as UTF-8.")
+    if b"\r" in start.rstrip(b"\r") and b"\n" not in start:
+        raise DataError(f"{file} has lines that end in carriage returns alone: save it with line feeds.")
+
+
 def read_lines(file: Path) -> Lines:
     """All lines of a file. A carriage return within a line becomes a blank.
 
     Raises:
-        DataError: the file is UTF-16.
+        DataError: the file is no text, see `check_text`.
     """
     raw = file.read_bytes()
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{file} begins with a byte-order mark of UTF-16: save it as UTF-8.")
     raw = raw.removeprefix(codecs.BOM_UTF8)
+    check_text(file, raw[:LOOKED_AT])
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -136,6 +154,7 @@ def split_fields(line: str, delimiter: str, quoted: bool) -> list[str] | None:
     """The fields of one line; None where a quote is opened and not closed."""
     if not quoted:
         return line.split(delimiter)
+    csv.field_size_limit(LONGEST_FIELD)
     try:
         return next(csv.reader([line], delimiter=delimiter, strict=True), [""])
     except csv.Error as error:
@@ -180,7 +199,8 @@ def read_fields(lines: Lines, names: Sequence[str], delimiter: str, quoted: bool
         rows, reason = table.num_rows, "its rows are not its lines"
     except pa.ArrowInvalid as error:
         reason = str(error)
-    if rows != len(lines.texts):  # also when a quote that is not closed has swallowed lines
+    # A quote that is not closed has swallowed lines, or stands in the last one.
+    if rows != len(lines.texts) or (quoted and split_fields(lines.texts[-1], delimiter, quoted) is None):
         for row, line in enumerate(lines.texts):
             if rule := count_rule(split_fields(line, delimiter, quoted), names, delimiter):
                 raise lines.fault(row, rule)

@@ -1,6 +1,7 @@
 """The times of ratings as whole seconds since 1970, and what happened within one second in its order."""
 
 import logging
+import re
 import time
 from bisect import bisect_left
 from collections.abc import Callable
@@ -17,7 +18,9 @@ logger = logging.getLogger(__name__)
 
 Fault = Callable[[int, str], DataError]  # of a row, counted from 0, and the rule that it breaks
 
-DAY = 86_400  # seconds
+DAY, YEAR = 86_400, 31_536_000  # seconds
+NUMBER = r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?"
+LEAST_DATE = 1970  # a number from which it may be a year or a date that was written as a number: 2023, 20231114
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 ZONE = r"\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)$"  # behind a time of day: a date ends in -01 as well
 
@@ -40,6 +43,8 @@ def in_seconds(table: pa.Table, file_name: str, fault: Fault) -> pa.Table:
     latest = int(time.time()) + DAY
     late = times > latest
     if not late.any():
+        if len(times) and YEAR > times.max() >= LEAST_DATE:
+            logger.warning("%s: as seconds since 1970, all times lie in that year: is that their unit?", file_name)
         return table
     beyond = times > latest * 1000
     seconds = ~late & (times > 0)
@@ -110,18 +115,23 @@ def first_refused(column: pa.ChunkedArray, convert: Callable[[pa.ChunkedArray], 
 
 def _parsed(texts: pa.ChunkedArray, fault: Fault) -> pa.ChunkedArray:
     """Whole numbers where the first text is one, else timestamps of nanoseconds; one kind for all."""
-    is_number = len(texts) == 0 or texts[0].as_py().isdecimal()
+    is_number = len(texts) == 0 or re.fullmatch(NUMBER, texts[0].as_py()) is not None
     convert = _numbers if is_number else _instants
     row = first_refused(texts, convert)
     if row is not None:
-        rule = "a count of seconds or milliseconds since 1970" if is_number else "a date or a date-time of ISO 8601"
+        rule = (
+            "a count of seconds or milliseconds since 1970"
+            if is_number
+            else "a date or date-time of ISO 8601 up to now"
+        )
         one = "" if row == 0 else ", as the first time of the file is"
         raise fault(row, f"the time {texts[row].as_py()!r} is not {rule}{one}")
     return convert(texts)
 
 
 def _numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.cast(texts, pa.int64())
+    """Whole numbers, also as pandas writes floats: 1700000000.0."""
+    return pc.cast(pc.replace_substring_regex(texts, r"\.0*$", ""), pa.int64())
 
 
 def _instants(texts: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -100,7 +100,8 @@ def test_what_is_missing_is_reported_once(
     monkeypatch.setenv("ARTEFACTS_DIR", str(tmp_path / "artefacts"))
     with caplog.at_level(logging.INFO):
         s1_data_split.main()
-    users, genres = (record.getMessage() for record in caplog.records)
+    users, thin, genres = (record.getMessage() for record in caplog.records)
+    assert thin.startswith("The stages after preprocessing will refuse these data: too little to fit")
     assert users.endswith("holds no users' file: gender, age and occupation are unknown (index 0).")
     assert genres == "1 unknown values of genre (IMAX) are taken as index 0."
 

@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 from data_exchange_center.columns import Column
 from data_exchange_center.dataset import RatingScale
 from data_exchange_center.vocabularies import Categories
-from offline.preprocess.readers import side_information
-from offline.preprocess.readers.description import DESCRIPTION, SUFFIXES, Description, Section
 from offline.preprocess.readers.layout import read_readable
-from offline.preprocess.readers.table_file import open_table
+from offline.preprocess.readers.own_table import side_information
+from offline.preprocess.readers.own_table.description import DESCRIPTION, SUFFIXES, Description, Section
+from offline.preprocess.readers.own_table.table_file import open_table
+from offline.preprocess.readers.own_table.values import check_present, read_ids, read_numbers
 from offline.preprocess.readers.text import DataError
 from offline.preprocess.readers.times import with_seconds
-from offline.preprocess.readers.values import check_present, read_ids, read_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,10 @@ class OwnTable:
         name = self._file("ratings", self.description.ratings, self.description.ratings.file)
         if name is None:
             looked_for = ", ".join(f"ratings{suffix}" for suffix in SUFFIXES)
-            raise DataError(f"{self.folder} has none of {looked_for}: name the file in {DESCRIPTION}, [ratings] file.")
+            others = sorted(place.name for place in self.folder.iterdir() if place.name != DESCRIPTION)[:5]
+            there = f", but {', '.join(others)}" if others else ""
+            remedy = f"name the file in {DESCRIPTION}, [ratings] file; it is one file, and not compressed"
+            raise DataError(f"{self.folder} has none of {looked_for}{there}: {remedy}.")
         return name
 
     @property
@@ -85,10 +88,13 @@ class OwnTable:
         # The shortest decimal that single precision tells from its neighbours: 0.1, not 0.10000000149.
         lowest, highest = (float(str(np.float32(bounds[end].as_py()))) for end in ("min", "max"))
         above = self.description.positive_above
-        if not lowest <= above < highest:
+        if lowest == highest:
+            raise DataError(
+                f"{self.folder / self.ratings_file}: all ratings are {lowest:g}, and a ranking is learned from ratings "
+                "that differ: add those of what was not liked."
+            )
+        if not np.float32(lowest) <= np.float32(above) < np.float32(highest):
             remedy = f"set it to {lowest:g} or more, and less than {highest:g}"
-            if lowest == highest:
-                remedy = "nothing can be learned without ratings that differ"
             raise DataError(
                 f"{self.folder / DESCRIPTION}: positive_above = {above:g} parts no ratings, which run from {lowest:g} "
                 f"to {highest:g} in {self.ratings_file}: {remedy}."

@@ -147,7 +147,7 @@ def test_files_without_rows_give_none(tmp_path: Path, ratings: str) -> None:
         ("", {"users_csv": "userid,a\n1\n"}, "users.csv, line 2: 1 fields where userid,a are 2"),
         ("", {"users_csv": ""}, "users.csv is empty: its first line must name its columns, userid among them"),
         ("", {"users_csv": "id,a\n1,2\n"}, "users.csv has no column 'userid'. Its columns are 'id', 'a': name the ri"),
-        ("", {"users_csv": "userid,a,a\n1,2,3\n"}, "users.csv has 2 columns 'a'."),
+        ("", {"users_csv": "userid,a,a\n1,2,3\n"}, "users.csv has 2 columns 'a': give each of them a name of its own."),
         ("", {"items_parquet": {"itemid": [1], "a": [[1]]}}, "the column 'a' holds list<element: int64>, which is no"),
         ("[users]\ncategories = ['b']", {"users_csv": "userid,a\n1,2\n"}, "users.csv has no column 'b'."),
         ("[items]\ntitle = 'b'", {"items_csv": "itemid,title\n1,2\n"}, "items.csv has no column 'b'."),

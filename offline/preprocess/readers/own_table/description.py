@@ -111,12 +111,17 @@ class ItemsColumns(Section):
     separator: Name = "|"
     categories: Names | None = None
 
+    @model_validator(mode="after")
+    def _are_two(self) -> "ItemsColumns":
+        _once_each((self.title, self.genres))
+        return self
+
 
 class Description(Section):
     """All that dataset.toml says."""
 
     positive_above: Annotated[float, Field(allow_inf_nan=False)] = 3.0
-    online_rows: Annotated[int, Field(ge=1)] = ONLINE_ROWS
+    online_rows: Annotated[int, Field(ge=1, le=1_000_000)] = ONLINE_ROWS
     ratings: RatingsColumns = RatingsColumns()
     users: UsersColumns = UsersColumns()
     items: ItemsColumns = ItemsColumns()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from offline.preprocess.readers.description import Description, read_description
+from offline.preprocess.readers.own_table.description import Description, read_description
 from offline.preprocess.readers.recognise import recognise
 from offline.preprocess.readers.text import DataError
 

@@ -12,8 +12,8 @@ import pytest
 
 from data_exchange_center.dataset import RatingScale
 from data_exchange_center.external_ids import internal_id
-from offline.preprocess.readers import csv_file, values
-from offline.preprocess.readers.own_table import OwnTable
+from offline.preprocess.readers.own_table import csv_file, values
+from offline.preprocess.readers.own_table.source import OwnTable
 from offline.preprocess.readers.recognise import recognise
 from offline.preprocess.readers.text import DataError
 
@@ -187,5 +187,38 @@ def test_a_scale_without_positives_or_negatives_is_refused(tmp_path: Path, above
         "ratings.csv: set it to -0.1 or more, and less than 0.7."
     )
     data = table(tmp_path, ratings_csv=HEADER + "1,1,1,1\n1,2,1,2\n")
-    with pytest.raises(DataError, match="nothing can be learned without ratings that differ"):
+    with pytest.raises(DataError, match="all ratings are 1, and a ranking is learned from ratings that differ"):
         _ = data.scale
+
+
+def test_a_text_among_integer_ids_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = rows(tmp_path, HEADER + "1,1,3,1700000000\n2,1,4,1700000000\n3 ,1,5,1700000000\n")
+    assert found["external_userid"] == ["1", "2", "3 "]
+    assert "ratings.csv: userid is text, since '3 ' in row 3 is not a whole number" in caplog.text
+
+
+def test_floats_are_ids_only_as_far_as_they_are_exact(tmp_path: Path) -> None:
+    exact = pa.array([2**24 - 1, 1], pa.float32())
+    assert table(tmp_path, ratings_parquet=columns(userid=exact)).ratings()["userid"].to_pylist() == [2**24 - 1, 1]
+    beyond = pa.array([2.0**24, 1.0], pa.float32())
+    with pytest.raises(DataError, match=r"row 1: userid 16777216.0 is no whole number up to 16777215"):
+        table(tmp_path, ratings_parquet=columns(userid=beyond)).ratings()
+
+
+def test_newer_kinds_of_text_are_text(tmp_path: Path) -> None:
+    views = pa.array([ONE, OTHER], pa.string_view())
+    found = table(tmp_path, ratings_parquet=columns(userid=views)).ratings()
+    assert found["external_userid"].to_pylist() == [ONE, OTHER]
+
+
+def test_times_as_pandas_writes_floats_are_whole_numbers(tmp_path: Path) -> None:
+    found = rows(tmp_path, HEADER + "1,1,3,1700000000.0\n1,2,3,1700000001.\n1,3,3,1700000002\n")
+    assert found["timestamp"] == [1_700_000_000, 1_700_000_001, 1_700_000_002]
+
+
+@pytest.mark.parametrize("time", ["20231114", "2023"])
+def test_a_date_that_is_taken_for_seconds_is_told_of(
+    tmp_path: Path, time: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows(tmp_path, HEADER + f"1,1,3,{time}\n1,2,4,{time}\n")
+    assert "as seconds since 1970, all times lie in that year: is that their unit?" in caplog.text

@@ -95,7 +95,8 @@ def test_a_malformed_row_of_parquet_is_named(tmp_path: Path, changed: dict[str, 
 @pytest.mark.parametrize("header", ["user_id,itemid,rating,timestamp", "user_id;itemid;rating;timestamp"])
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, header: str) -> None:
     (tmp_path / "ratings.csv").write_text(header + "\n")
-    there = "Its columns are 'user_id', 'itemid', 'rating', 'timestamp': name the right one in dataset.toml."
+    remedy = "name the right one in dataset.toml, and put a comma, a semicolon or a tab between two columns"
+    there = f"Its columns are 'user_id', 'itemid', 'rating', 'timestamp': {remedy}."
     assert refusal(tmp_path) == f"{tmp_path}/ratings.csv has no column 'userid'. {there}"
     pq.write_table(
         pa.table({name: [1] for name in ("user_id", "itemid", "rating", "timestamp")}), tmp_path / "r.parquet"
@@ -103,7 +104,7 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, hea
     message = refusal(tmp_path, "[ratings]\nfile = 'r.parquet'")
     assert message == f"{tmp_path}/r.parquet has no column 'userid'. {there}"
     (tmp_path / "ratings.csv").write_text(f"{HEADER.strip()},userid\n")
-    assert "ratings.csv has 2 columns 'userid'." in refusal(tmp_path)
+    assert "ratings.csv has 2 columns 'userid': give each of them a name of its own." in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -119,12 +120,34 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, hea
         ("ratings.csv", HEADER.strip().encode(), "ratings.csv has no row"),
         ("ratings.csv", HEADER.encode("utf-16"), "byte-order mark of UTF-16: save it as UTF-8."),
         ("ratings.parquet", HEADER.encode(), "ratings.parquet cannot be read as parquet"),
-        ("movies.csv", b"", "has none of ratings.csv, ratings.tsv, ratings.parquet: name the file in dataset.toml"),
+        ("ratings.csv", b"\n" + HEADER.encode(), "ratings.csv begins with a blank line: its first line must name"),
+        (
+            "ratings.csv",
+            HEADER.encode("utf-16-le"),
+            "ratings.csv holds bytes of 0, as UTF-16 and files",
+        ),
+        ("ratings.csv", b"\x1f\x8b\x08", "ratings.csv is compressed: unpack it."),
+        ("ratings.csv", HEADER.replace("\n", "\r").encode() + b"1,1,1,1\r", "lines that end in carriage returns alone"),
+        ("ratings.csv", b"x" * 200_000, "ratings.csv has no column 'userid'. Its columns are 'xxxx"),
+        ("movies.csv", b"", "has none of ratings.csv, ratings.tsv, ratings.parquet, but movies.csv: name the file in"),
     ],
 )
 def test_a_file_that_holds_no_table_is_refused(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert sentence in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("rows", ['1,1,1,"1700000000', '1,1,1,1\n1,2,1,"1'])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_quote_that_is_open_at_the_end_of_the_file_is_refused(tmp_path: Path, rows: str, end: str) -> None:
+    """There it swallows no line by which it would be found."""
+    (tmp_path / "ratings.csv").write_text(HEADER + rows + end)
+    assert f"line {rows.count(chr(10)) + 2}: a quote is opened and not closed" in refusal(tmp_path)
+
+
+def test_a_field_may_be_longer_than_pythons_reader_allows(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text(f"{HEADER.strip()},text\n1,1,1,1,{'y' * 200_000}\n1,2,1\n")
+    assert "line 3: 3 fields where" in refusal(tmp_path)
 
 
 def test_parquet_without_rows_is_refused(tmp_path: Path) -> None:

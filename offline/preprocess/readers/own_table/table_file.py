@@ -8,8 +8,10 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet
 
-from offline.preprocess.readers.csv_file import open_large, open_small
+from offline.preprocess.readers.own_table.csv_file import open_large, open_small
 from offline.preprocess.readers.text import DataError
+
+SHOWN = 40  # columns, and characters of each, in a sentence
 
 
 class TableFile(Protocol):
@@ -54,9 +56,12 @@ class ParquetTable:
         texts = [name for name in repeated if pa.types.is_string(self.schema.field(name).type)]
         try:
             with pyarrow.parquet.ParquetFile(self.file, read_dictionary=texts) as content:
-                return content.read(columns=list(names)).select(list(names))
+                table = content.read(columns=list(names)).select(list(names))
         except (pa.ArrowInvalid, OSError) as error:
             raise _unreadable(self.file, error) from error
+        # Views are a newer kind of text, for which Arrow lacks some functions.
+        plain = [pa.string() if pa.types.is_string_view(field.type) else field.type for field in table.schema]
+        return table.cast(pa.schema(zip(table.column_names, plain, strict=True)))
 
     def fault(self, row: int, rule: str) -> DataError:
         """The error of a row."""
@@ -93,9 +98,11 @@ def check_columns(table: TableFile, required: Sequence[str]) -> None:
     """
     for name in required:
         if (count := table.names.count(name)) != 1:
-            what = f"has no column {name!r}" if not count else f"has {count} columns {name!r}"
-            there = ", ".join(map(repr, table.names))
-            raise DataError(f"{table.file} {what}. Its columns are {there}: name the right one in dataset.toml.")
+            if count:
+                raise DataError(f"{table.file} has {count} columns {name!r}: give each of them a name of its own.")
+            there = ", ".join(repr(name[:SHOWN]) for name in table.names[:SHOWN])
+            remedy = "name the right one in dataset.toml, and put a comma, a semicolon or a tab between two columns"
+            raise DataError(f"{table.file} has no column {name!r}. Its columns are {there}: {remedy}.")
 
 
 def _unreadable(file: Path, error: Exception) -> DataError:

@@ -3,6 +3,7 @@
 Rules are checked on the distinct values, of which a hundred million rows have few.
 """
 
+import logging
 import uuid
 
 import numpy as np
@@ -12,10 +13,13 @@ import pyarrow.compute as pc
 from data_exchange_center.arrays import BoolArray, Int64Array
 from data_exchange_center.external_ids import LONGEST_ID, internal_id
 from data_exchange_center.limits import LARGEST_ID
-from offline.preprocess.readers.table_file import TableFile
+from offline.preprocess.readers.own_table.table_file import TableFile
 from offline.preprocess.readers.text import DataError
 
+logger = logging.getLogger(__name__)
+
 WHOLE = rf"\A[1-9][0-9]{{0,{len(str(LARGEST_ID)) - 1}}}\z"
+MOSTLY = 0.5  # share of integers from which a text among them is told of
 IDS = f"a whole number from 1 to {LARGEST_ID}"
 
 
@@ -39,8 +43,9 @@ def read_ids(
     kind = values.type
     if pa.types.is_floating(kind):
         numbers = values.to_numpy(zero_copy_only=False)
-        is_whole = (numbers == np.floor(numbers)) & (np.abs(numbers) <= LARGEST_ID)  # beyond it, floats have gaps
-        _refuse(~is_whole, places, values, table, name, f"is no whole number up to {LARGEST_ID}")
+        exact = min(LARGEST_ID, 2 ** (np.finfo(numbers.dtype).nmant + 1) - 1)  # beyond it, these floats have gaps
+        is_whole = (numbers == np.floor(numbers)) & (np.abs(numbers) <= exact)
+        _refuse(~is_whole, places, values, table, name, f"is no whole number up to {exact}, as {kind} holds them")
         values = pc.cast(values, pa.int64(), safe=False)
     elif kind == pa.binary(16):
         values = pa.array([str(uuid.UUID(bytes=value)) for value in values.to_pylist()], pa.string())
@@ -53,6 +58,16 @@ def read_ids(
     is_number: BoolArray = plain & (numbers <= LARGEST_ID)
     if as_text is None:
         as_text = not is_number.all()
+        if as_text and is_number.mean() > MOSTLY:
+            row = int((~is_number)[places].argmax())
+            logger.warning(
+                "%s: %s is text, since %r in row %d is not %s, as most are.",
+                table.file.name,
+                name,
+                texts[int(places[row])].as_py(),
+                row + 1,
+                IDS,
+            )
     if not as_text:
         _refuse(~is_number, places, texts, table, name, f"is not {IDS}, as the ids of the ratings are")
         return pa.array(numbers[places]), None
@@ -115,6 +130,7 @@ def as_texts(column: pa.ChunkedArray, name: str, table: TableFile) -> pa.Array:
             f"{table.file}: the column {name!r} holds {kind}, which is no category: name those that are one as "
             "categories in dataset.toml, without it."
         ) from error
+    texts = pc.utf8_trim_whitespace(texts)
     return pc.if_else(pc.equal(texts, ""), None, texts)
 
 

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from data_exchange_center.columns import Column
 from data_exchange_center.vocabularies import slugs
-from offline.preprocess.readers.description import ItemsColumns
-from offline.preprocess.readers.table_file import TableFile, check_columns
-from offline.preprocess.readers.values import as_texts, read_ids
+from offline.preprocess.readers.own_table.description import ItemsColumns
+from offline.preprocess.readers.own_table.table_file import TableFile, check_columns
+from offline.preprocess.readers.own_table.values import as_texts, read_ids
 
 
 def columns_of(names: Sequence[str], prefix: str) -> dict[str, str]:

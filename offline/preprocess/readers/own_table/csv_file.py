@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from offline.preprocess.readers.text import (
+    LOOKED_AT,
     DataError,
     Lines,
+    check_text,
     count_rule,
     fault,
     read_fields,
@@ -62,9 +64,16 @@ class LargeCsv:
             rows = table.num_rows
         except pa.ArrowInvalid as error:
             reason = str(error)
-        if rows != lines:
+        if rows != lines or self._is_open_at_the_end():
             raise self._first_fault(reason)
         return table
+
+    def _is_open_at_the_end(self) -> bool:
+        """Whether the last line has a quote that is not closed: elsewhere it would swallow lines."""
+        with self.file.open("rb") as content:
+            content.seek(max(self.file.stat().st_size - BLOCK, 0))
+            last = content.read().rstrip(b"\r\n").rsplit(b"\n", 1)[-1]
+        return split_fields(last.decode("utf-8", "backslashreplace"), self.delimiter, quoted=True) is None
 
     def fault(self, row: int, rule: str) -> DataError:
         """The error of a line."""
@@ -118,9 +127,9 @@ def open_large(file: Path, required: Sequence[str]) -> LargeCsv:
         DataError: it is empty or UTF-16.
     """
     with file.open("rb") as content:
+        check_text(file, content.read(LOOKED_AT))
+        content.seek(0)
         first = content.readline()
-    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{file} begins with a byte-order mark of UTF-16: save it as UTF-8.")
     return LargeCsv(file, *_header(file, first.decode("utf-8-sig", "backslashreplace").rstrip("\r\n"), required))
 
 
@@ -137,14 +146,21 @@ def open_small(file: Path, required: Sequence[str]) -> SmallCsv:
 
 def _header(file: Path, line: str, required: Sequence[str]) -> tuple[tuple[str, ...], str]:
     """The columns' names and the delimiter: the first with which the required columns are found, or most of any."""
-    if not line:
-        raise DataError(f"{file} is empty: its first line must name its columns, {','.join(required)} among them.")
+    if not line.strip():
+        what = "begins with a blank line" if _has_content(file) else "is empty"
+        raise DataError(f"{file} {what}: its first line must name its columns, {','.join(required)} among them.")
     found = [
         (tuple(split_fields(line.replace("\r", " "), delimiter, quoted=True) or (line,)), delimiter)
         for delimiter in (DELIMITERS if file.suffix.lower() == ".csv" else "\t")
     ]
     fitting = [header for header in found if set(required) <= set(header[0])]
     return fitting[0] if fitting else max(found, key=lambda header: len(header[0]))
+
+
+def _has_content(file: Path) -> bool:
+    """Whether there is anything but blanks near the file's beginning."""
+    with file.open("rb") as content:
+        return bool(content.read(LOOKED_AT).removeprefix(codecs.BOM_UTF8).strip())
 
 
 def _count_lines(file: Path) -> int:

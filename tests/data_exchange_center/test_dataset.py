@@ -1,0 +1,20 @@
+"""Establishes that a rating is a positive for live events where it is one for training rows."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_exchange_center.dataset import RatingScale
+from offline.preprocess.s1_data_split import impression_table
+from testkit.dataset import a_ratings_table
+
+tenths = st.integers(-50, 50).map(lambda value: value / 10)
+
+
+@given(tenths, tenths)
+def test_positives_are_the_same_in_single_precision_and_as_people_write_them(rating: float, above: float) -> None:
+    scale = RatingScale(lowest=-5, highest=5, positive_above=above)
+    table = impression_table(a_ratings_table([rating]), np.arange(1), np.array([1]), np.array([1]), scale)
+    stored = table["rating"].to_pylist()[0]
+    assert scale.is_positive(rating) == scale.is_positive(stored) == bool(table["label"].to_pylist()[0])
+    assert scale.is_positive(rating) == (rating > above)
