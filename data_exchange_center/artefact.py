@@ -204,7 +204,7 @@ class Array(Artefact[npt.NDArray[Any]]):
 
 @dataclass(frozen=True, eq=False)
 class Json(Artefact[Document]):
-    """A JSON file with a pydantic model of data_exchange_center/documents.py."""
+    """A JSON file with a pydantic model of data_exchange_center/documents.py or dataset.py."""
 
     model: type[Document]
 

@@ -66,14 +66,14 @@ ITEMS = Table(
 OFFLINE_IMPRESSIONS = Table(
     "offline/common/offline_imp.parquet",
     _SPLIT,
-    "All rows but each user's last 10, by (userid, timestamp, file order), with their split.",
+    "All rows but each user's last ones, by (userid, timestamp, file order), with their split.",
     pa.schema([(Column.IMPRESSION, pa.int64()), *IMPRESSION, (Column.SPLIT, pa.uint8())]),
     sorted_by=(Column.USERID, Column.TIMESTAMP, Column.IMPRESSION),
 )
 ONLINE_IMPRESSIONS = Table(
     "offline/common/online_imp.parquet",
     _SPLIT,
-    "Each user's last 10 rows: the end-to-end evaluation's, which nothing else reads.",
+    "Each user's last rows, kept for the end-to-end evaluation, which alone reads them.",
     pa.schema(IMPRESSION),
     sorted_by=(Column.USERID, Column.TIMESTAMP),
     unique=False,

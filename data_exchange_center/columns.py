@@ -14,7 +14,7 @@ class Column:
     RATING = "rating"
     TIMESTAMP = "timestamp"  # seconds since 1970
     IMPRESSION = "impression"  # key of an offline impression: its row number in the split's order
-    LABEL = "label"  # 1 when the rating is a positive, else 0; see documents.RatingScale
+    LABEL = "label"  # 1 when the rating is a positive, else 0; see dataset.RatingScale
     SPLIT = "split"  # see Split
     USER_INDEX = "user_index"  # position of the userid in the vocabulary of the offline rows, 0 = unknown
     ITEM_INDEX = "item_index"  # the same for the itemid

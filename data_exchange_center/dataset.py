@@ -1,10 +1,12 @@
 """What the data set is, as the artefact that all others follow says: its rows, ratings, categories and ids."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from data_exchange_center.arrays import BoolArray, Float32Array
 from data_exchange_center.features import FeatureSet, declare
 from data_exchange_center.vocabularies import Categories
 
@@ -38,13 +40,16 @@ class RowCounts(Document):
 class RatingScale(Document):
     """What ratings the data set has, and which of them are positives."""
 
-    lowest: float = 0.5
-    highest: float = 5.0
-    positive_above: Annotated[float, Field(description="a rating above it is a positive")] = 3.0
+    lowest: float
+    highest: float
+    positive_above: Annotated[float, Field(description="a rating above it is a positive")]
 
-    def is_positive(self, rating: float) -> bool:
-        """Whether a rating is a positive; compared in single precision, in which the training rows hold it."""
-        return bool(np.float32(rating) > np.float32(self.positive_above))
+    def are_positive(self, ratings: Sequence[float] | Float32Array) -> BoolArray:
+        """[n] whether each rating is a positive; compared in single precision, in which the training rows hold it."""
+        return np.asarray(ratings, np.float32) > np.float32(self.positive_above)
+
+
+MOVIELENS_SCALE = RatingScale(lowest=0.5, highest=5.0, positive_above=3.0)
 
 
 class DatasetDocument(Measured):
@@ -64,3 +69,13 @@ class DatasetDocument(Measured):
     def features(self) -> FeatureSet:
         """The ranking model's features, which follow from the categories."""
         return declare(self.categories)
+
+    @property
+    def vocabulary_sizes(self) -> dict[str, int]:
+        """Rows of each sparse feature's embedding table, in the features' order."""
+        return self.features.vocabulary_sizes(self.id_sizes)
+
+    @property
+    def feature_hash(self) -> str:
+        """The fingerprint of features, sizes and ids that a model and its callers must agree on."""
+        return self.features.hash(self.vocabulary_sizes, self.id_digest)

@@ -43,7 +43,7 @@ class DenseFeature:
     entity: Entity
 
 
-# The ids carry the taste, so they get 16 dimensions; 2 are plenty for tables of 2 to 22 rows.
+# The ids carry the taste, so they get 16 dimensions; 2 are plenty for the tables of MovieLens, of 2 to 22 rows.
 ID_DIM = 16
 SIDE_DIM = 2
 FLAG = "flag"  # the vocabulary of a flag, which is 0 or 1
@@ -144,18 +144,16 @@ class FeatureSet:
         sizes = {FLAG: 2, **{name: len(values) + 1 for name, values in own.items()}, **id_sizes}
         return {f.name: sizes[f.vocabulary] for f in self.sparse}
 
-    def hash(self, sizes: Mapping[str, int], id_digest: str, columns: tuple[str, ...] | None = None) -> str:
+    def hash(self, sizes: Mapping[str, int], id_digest: str) -> str:
         """Fingerprint of all that a model and its callers must agree on.
 
         Args:
             sizes: as returned by `vocabulary_sizes`.
             id_digest: digest of the ids behind `user_index` and `item_index`, so that a model trained on other
                 data, whose index 7 is another user, is refused even where the sizes agree.
-            columns: the features' names in the order used, where a recorded order is being checked.
         """
-        declared = {f.name: {"kind": type(f).__name__, **asdict(f)} for f in self.features}
         content = {
-            "features": [declared.get(name, name) for name in columns or self.columns],
+            "features": [{"kind": type(f).__name__, **asdict(f)} for f in self.features],
             "categories": asdict(self.categories),
             "sizes": dict(sizes),
             "ids": id_digest,

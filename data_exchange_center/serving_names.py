@@ -17,6 +17,7 @@ REDIS_RECENT = "recsys:user_recent:{}"  # the last TOWER_IMPRESSIONS, oldest fir
 REDIS_EVENTS = "recsys:user_events:{}"  # a list of the events accepted since the last load, by arrival
 REDIS_PREFIXES = tuple(key.format("") for key in (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER, REDIS_RECENT, REDIS_EVENTS))
 REDIS_LOAD = "recsys:load"  # the digest of the load that the users are of; absent while they are being replaced
+REDIS_FEAST = "recsys:feast_features"  # the hash of the features, and so of the ids, that Feast's rows are of
 REDIS_UNPUSHED = "recsys:unpushed_users"  # a set: users whose events have not reached Feast or their vector yet
 
 # Elasticsearch. The server searches the alias; the loader points it at a new index once that is complete.

@@ -37,7 +37,7 @@ AGES = ("1", "18", "25", "35", "45", "50", "56")
 OCCUPATIONS = tuple(map(str, range(21)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Categories:
     """The categories of a data set, each at its place: its index is the place counted from 1.
 
@@ -57,9 +57,17 @@ class Categories:
         user, item = ({n: tuple(values) for n, values in fields[entity].items()} for entity in ("user", "item"))
         return cls(tuple(fields["genres"]), user, item)
 
+    @property
+    def _in_order(self) -> tuple[Any, ...]:
+        return self.genres, tuple(self.user.items()), tuple(self.item.items())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether they are the same in the same order: the features' order follows that of the columns."""
+        return isinstance(other, Categories) and self._in_order == other._in_order
+
     def __hash__(self) -> int:
         """Of the contents, so that what is derived from them can be kept."""
-        return hash((self.genres, *((n, *self.user[n]) for n in self.user), *((n, *self.item[n]) for n in self.item)))
+        return hash(self._in_order)
 
 
 MOVIELENS = Categories(GENRES, {"gender": GENDERS, "age": AGES, "occupation": OCCUPATIONS})

@@ -97,9 +97,7 @@ def trained_tower() -> TrainedModel:
             f"{catalogue.TOWER_META.path} is of other ids than the data set's: run {catalogue.TOWER_META.writer} again."
         )
     module = tower_from(document, catalogue.TOWER_MODEL.load())
-    features = dataset.features
-    declared = features.hash(features.vocabulary_sizes(dataset.id_sizes), dataset.id_digest)
-    return TrainedModel(TOWER, module, features, declared, tower_example(module), ITEM_SIDE)
+    return TrainedModel(TOWER, module, dataset.features, dataset.feature_hash, tower_example(module), ITEM_SIDE)
 
 
 def ranker_example(ranker: Ranker) -> Inputs:

@@ -68,15 +68,13 @@ class ServingData:
             ArtefactError: an artefact is missing; the message names the stage to run.
         """
         dataset = catalogue.DATASET.load()
-        features = dataset.features
-        sizes = features.vocabulary_sizes(dataset.id_sizes)
         users, some_users = _users(Column.USERID in dataset.text_ids)
         return cls(
             dataset=dataset.dataset,
             load_digest=load_digest(),
-            features=features,
-            feature_hash=features.hash(sizes, dataset.id_digest),
-            vocabulary_sizes=sizes,
+            features=dataset.features,
+            feature_hash=dataset.feature_hash,
+            vocabulary_sizes=dataset.vocabulary_sizes,
             scale=dataset.scale,
             text_ids=frozenset(dataset.text_ids),
             users=users,
@@ -110,13 +108,13 @@ class ServingData:
 
 def _users(are_text: bool) -> tuple["array[int]", tuple[ExternalId, ...]]:
     """`users` and `some_users` of ServingData."""
-    external = Column.EXTERNAL_USERID if are_text else Column.USERID
-    columns = catalogue.USERS.load([Column.USERID, Column.USER_INDEX, external])
-    userids, indices, externals = (columns[name].to_pylist() for name in (Column.USERID, Column.USER_INDEX, external))
-    known = [row for row, index in enumerate(indices) if index]
-    # Eight bytes a user, however many there are.
+    table = catalogue.USERS.load([Column.USERID, Column.USER_INDEX, *[Column.EXTERNAL_USERID] * are_text])
+    userids, indices = (table[name].to_pylist() for name in (Column.USERID, Column.USER_INDEX))
+    known = array("q", (row for row, index in enumerate(indices) if index))
+    # Eight bytes a user, however many there are; a Python object of the id as it came only for those that are shown.
     users = array("q", (userids[row] for row in known))
-    return users, tuple(externals[row] for row in known[:: max(len(known) // MOST_USERS, 1)])
+    shown = table[Column.EXTERNAL_USERID if are_text else Column.USERID]
+    return users, tuple(shown[row].as_py() for row in known[:: max(len(known) // MOST_USERS, 1)])
 
 
 def _item_metadata(are_text: bool) -> dict[int, ItemMetadata]:

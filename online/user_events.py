@@ -39,7 +39,7 @@ def window_after(recent: Sequence[Impression], data: ServingData) -> UInt8Array:
     """
     genres = [data.items.get(impression.itemid, UNKNOWN_ITEM_METADATA).genres for impression in recent]
     flags = genre_flags(genres, data.features.categories.genres)
-    labels = np.array([data.scale.is_positive(impression.rating) for impression in recent], np.uint8)
+    labels = data.scale.are_positive([impression.rating for impression in recent]).astype(np.uint8)
     return newest_windows(np.zeros(len(recent), np.int64), flags, labels, np.zeros(1, np.int64))
 
 
@@ -51,7 +51,7 @@ def sequence_after(recent: Sequence[Impression], data: ServingData, length: int)
         length: of the sequence.
     """
     indices = np.array([data.items.get(i.itemid, UNKNOWN_ITEM_METADATA).index for i in recent], np.int64)
-    labels = np.array([data.scale.is_positive(impression.rating) for impression in recent], np.int64)
+    labels = data.scale.are_positive([impression.rating for impression in recent]).astype(np.int64)
     return sequences(indices, labels, np.zeros(1, np.int64), np.array([len(recent)]), length)
 
 

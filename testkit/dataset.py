@@ -5,12 +5,11 @@ from typing import Any
 import pyarrow as pa
 
 from data_exchange_center.columns import Column
-from data_exchange_center.dataset import DatasetDocument, RatingScale, RowCounts
+from data_exchange_center.dataset import MOVIELENS_SCALE, DatasetDocument, RowCounts
 from data_exchange_center.features import declare
 from data_exchange_center.vocabularies import MOVIELENS
 
 FEATURES = declare(MOVIELENS)
-SCALE = RatingScale()
 
 
 def a_dataset(**changes: Any) -> DatasetDocument:
@@ -20,7 +19,7 @@ def a_dataset(**changes: Any) -> DatasetDocument:
         "dataset": "tiny",
         "seed": 1,
         "rows": rows,
-        "scale": SCALE,
+        "scale": MOVIELENS_SCALE,
         "online_rows": 10,
         "categories": MOVIELENS,
         "id_sizes": {Column.USERID: 3, Column.ITEMID: 4},

@@ -9,8 +9,8 @@ from typing import Any
 import urllib3
 from tqdm import tqdm
 
+from benchmarks.userids import external_userids
 from data_exchange_center import catalogue
-from data_exchange_center.columns import Column
 from data_exchange_center.external_ids import ExternalId
 from data_exchange_center.settings import Settings
 
@@ -52,14 +52,6 @@ def check_served(settings: Settings) -> None:
     expected = catalogue.DATASET.load().dataset
     if dataset != expected:
         raise ReplayError(f"the server at {address} serves {dataset}, the settings say {expected}: `make run`.")
-
-
-def external_userids() -> dict[int, ExternalId]:
-    """Each user's id as it came, by the id inside; empty where both are the same."""
-    if Column.USERID not in catalogue.DATASET.load().text_ids:
-        return {}
-    users = catalogue.USERS.load([Column.USERID, Column.EXTERNAL_USERID])
-    return dict(zip(*(column.to_pylist() for column in users.columns), strict=True))
 
 
 def replay(settings: Settings, users: Sequence[int], size: int) -> dict[int, Response]:

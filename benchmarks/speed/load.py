@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
+from data_exchange_center.external_ids import ExternalId
 from data_exchange_center.settings import Settings
 
 TIMEOUT = 10.0  # seconds
@@ -79,7 +81,7 @@ class Outcome:
         }
 
 
-def ask(settings: Settings, users: Sequence[int], clients: int, going_on: Callable[[], bool]) -> Outcome:
+def ask(settings: Settings, users: Sequence[ExternalId], clients: int, going_on: Callable[[], bool]) -> Outcome:
     """Each client requests one user's list after the other for as long as `going_on` is true.
 
     Returns when every client has its last response.
@@ -91,9 +93,9 @@ def ask(settings: Settings, users: Sequence[int], clients: int, going_on: Callab
         place = number * len(users) // clients
         while going_on():
             place += 1
-            began = time.perf_counter()
+            user, began = users[place % len(users)], time.perf_counter()
             try:
-                connection.request("GET", f"/recommend?userid={users[place % len(users)]}")
+                connection.request("GET", f"/recommend?userid={quote(str(user), safe='')}")
                 response = connection.getresponse()
                 received = response.read()
                 taken = time.perf_counter() - began

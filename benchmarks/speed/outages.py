@@ -14,8 +14,8 @@ import time
 
 from benchmarks.report import machine, write_report
 from benchmarks.speed.load import ask
+from benchmarks.userids import served_userids
 from data_exchange_center import catalogue
-from data_exchange_center.columns import Column
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 from services.stack import SERVERS, recorder_of
@@ -43,7 +43,7 @@ def kill_in_turn(settings: Settings, began: float, log: list[dict[str, object]])
 def main() -> None:
     """Runs load and outages side by side, then writes the report."""
     settings = Settings()
-    users = catalogue.USER_FILTER.load([Column.USERID])[Column.USERID].to_pylist()
+    users = served_userids()
     before, began, log = machine(), time.monotonic(), list[dict[str, object]]()
     killer = threading.Thread(target=kill_in_turn, args=(settings, began, log))
     killer.start()

@@ -13,13 +13,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from benchmarks.report import machine, write_report
 from benchmarks.speed.load import Outcome, ask
+from benchmarks.userids import served_userids
 from data_exchange_center import catalogue
-from data_exchange_center.columns import Column
+from data_exchange_center.external_ids import ExternalId
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 
@@ -33,7 +35,7 @@ RELOADS = (
 )
 
 
-def reload_under_load(settings: Settings, users: list[int]) -> Outcome:
+def reload_under_load(settings: Settings, users: list[ExternalId]) -> Outcome:
     """Loads ten model versions and two indices, one after the other, while CLIENTS clients request lists."""
     loading = Event()
     loading.set()
@@ -47,7 +49,7 @@ def reload_under_load(settings: Settings, users: list[int]) -> Outcome:
         return load.result()
 
 
-def event_to_response(settings: Settings, users: list[int]) -> dict[str, float]:
+def event_to_response(settings: Settings, users: list[ExternalId]) -> dict[str, float]:
     """Milliseconds until an event is acknowledged, and from there to the next list.
 
     That list leaves the item out, and is another one beside: the user's vector has moved.
@@ -60,14 +62,14 @@ def event_to_response(settings: Settings, users: list[int]) -> dict[str, float]:
 
     acknowledged, visible, moved = [], [], 0
     for user in users[:EVENTS]:
-        before = [line["itemid"] for line in call("GET", f"/recommend?userid={user}")["items"]]
+        before = [line["itemid"] for line in call("GET", f"/recommend?userid={quote(str(user), safe='')}")["items"]]
         item = before[0]
         times = [time.perf_counter()]
         response = call("POST", "/events", {"userid": user, "itemid": item, "rating": 4, "ts": int(time.time())})
         if response != {"accepted": 1, "duplicates": 0}:
             raise AssertionError(f"the event of user {user} got {response}")
         times.append(time.perf_counter())
-        response = call("GET", f"/recommend?userid={user}")
+        response = call("GET", f"/recommend?userid={quote(str(user), safe='')}")
         times.append(time.perf_counter())
         after = [line["itemid"] for line in response["items"]]
         if item in after:
@@ -86,7 +88,7 @@ def event_to_response(settings: Settings, users: list[int]) -> dict[str, float]:
 def main() -> None:
     """Measures both, then writes the report."""
     settings = Settings()
-    users = catalogue.USER_FILTER.load([Column.USERID])[Column.USERID].to_pylist()
+    users = served_userids()
     np.random.default_rng(0).shuffle(users)
     before, outcome = machine(), reload_under_load(settings, users)
     report: dict[str, Any] = {

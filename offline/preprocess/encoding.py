@@ -56,14 +56,22 @@ def with_external_ids(table: pd.DataFrame, key: str, external: str, ratings: pa.
 
     Args:
         key, external: names of the column of the ids, and of the ids as they came.
-        ratings: n rows that may hold both.
+        ratings: n rows that may hold both, the latter as a dictionary.
     """
     if external not in ratings.column_names:
         return table
-    pairs = ratings.select([key, external]).group_by([key, external], use_threads=False).aggregate([])
-    known = pd.Series(pairs[external].to_pylist(), pairs[key].to_numpy())
+    coded = ratings[external].unify_dictionaries().combine_chunks()
+    ids = np.empty(len(coded.dictionary), np.int64)
+    ids[coded.indices.to_numpy()] = ratings[key].to_numpy()
+    known = pd.Series(coded.dictionary.to_pylist(), ids)
     own = table[external] if external in table else pd.Series(index=table.index, dtype=object)
     return table.assign(**{external: own.fillna(table[key].map(known))})
+
+
+def with_titles(movies: pd.DataFrame) -> pd.DataFrame:
+    """The items, the id as it came standing for a title that is missing."""
+    ids = movies[Column.EXTERNAL_ITEMID if Column.EXTERNAL_ITEMID in movies else Column.ITEMID]
+    return movies.assign(**{Column.TITLE: movies[Column.TITLE].fillna(ids.astype(str))})
 
 
 def _commonest(values: pd.Series, most: int, what: str) -> tuple[str, ...]:
@@ -111,16 +119,14 @@ def item_table(movies: pd.DataFrame, vocabulary: Int64Array, categories: Categor
     index = indices(categories.genres)
     encode_categories(genres[genres.notna()], index, "genre")  # for its warning
     lists = genres[genres.isin(index)].groupby(level=0).agg(list).reindex(movies.index)
-    external = _external(movies, Column.EXTERNAL_ITEMID)
-    titles = movies[Column.TITLE].fillna(external.get(Column.EXTERNAL_ITEMID, "")).astype(str)
     return pa.table(
         {
             Column.ITEMID: movies[Column.ITEMID],
             Column.ITEM_INDEX: vocabulary_index(movies[Column.ITEMID].to_numpy(), vocabulary),
-            Column.TITLE: titles,
+            Column.TITLE: movies[Column.TITLE].fillna("").astype(str),
             Column.GENRES: pa.array([g if isinstance(g, list) else [] for g in lists], pa.list_(pa.string())),
             **_encoded(movies, categories.item),
-            **external,
+            **_external(movies, Column.EXTERNAL_ITEMID),
         }
     )
 

@@ -35,6 +35,7 @@ from offline.preprocess.encoding import (
     user_table,
     vocabulary_index,
     with_external_ids,
+    with_titles,
 )
 from offline.thin_data import lack
 
@@ -115,7 +116,7 @@ def impression_table(
             Column.ITEM_INDEX: vocabulary_index(itemid, item_ids),
             Column.RATING: rating,
             Column.TIMESTAMP: raw[Column.TIMESTAMP].to_numpy()[order],
-            Column.LABEL: (rating > np.float32(scale.positive_above)).astype(np.uint8),
+            Column.LABEL: scale.are_positive(rating).astype(np.uint8),
         }
     )
 
@@ -156,6 +157,8 @@ def main() -> None:
     users = with_external_ids(users, Column.USERID, Column.EXTERNAL_USERID, raw)
     movies = add_missing(data.movies(), Column.ITEMID, np.unique(itemid), data.movies_file)
     movies = with_external_ids(movies, Column.ITEMID, Column.EXTERNAL_ITEMID, raw)
+    if data.fixed_categories is None:
+        movies = with_titles(movies)
     categories = data.fixed_categories or categories_of(users, movies)
     text_ids = {Column.USERID: Column.EXTERNAL_USERID, Column.ITEMID: Column.EXTERNAL_ITEMID}
     offline = impressions.filter(pa.array(~online)).append_column(Column.SPLIT, pa.array(split[~online]))

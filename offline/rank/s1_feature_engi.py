@@ -42,7 +42,8 @@ def main() -> None:
     dataset = catalogue.DATASET.load()
     features = dataset.features
     impressions = catalogue.OFFLINE_IMPRESSIONS.load()
-    users = add_derived(catalogue.USERS.load(), profile_schema(features))
+    profile = profile_schema(features)
+    users = add_derived(catalogue.USERS.load(), profile).select(profile.names)
     serving_users = side_by_side(users, catalogue.USER_HISTORY.load())
     items = side_by_side(catalogue.ITEMS.load(), catalogue.ITEM_GENRES.load())
     items = add_derived(items, catalogue.ITEM_FEATURES.present_schema)
@@ -55,13 +56,12 @@ def main() -> None:
         impressions,
     ).select([Column.IMPRESSION, *features.columns, Column.LABEL, Column.SPLIT])
 
-    sizes = features.vocabulary_sizes(dataset.id_sizes)
     document = FeatureDocument(
         dataset=dataset.dataset,
         columns=features.columns,
-        vocabulary_sizes=sizes,
+        vocabulary_sizes=dataset.vocabulary_sizes,
         id_digest=dataset.id_digest,
-        feature_hash=features.hash(sizes, dataset.id_digest),
+        feature_hash=dataset.feature_hash,
     )
     with writing(WRITES) as out:
         out.save(catalogue.TRAINING_FRAME, frame)

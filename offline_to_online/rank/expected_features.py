@@ -53,7 +53,7 @@ def _windows_after(users: Int64Array, events: Events) -> UInt8Array:
     offline = catalogue.OFFLINE_IMPRESSIONS.load(_ROW)
     offline_rows = to_matrix(offline.filter(np.isin(offline[Column.USERID].to_numpy(), users)), _ROW, np.int64)
     live_rows = [
-        (user, event.itemid, event.timestamp, dataset.scale.is_positive(event.rating))
+        (user, event.itemid, event.timestamp, bool(dataset.scale.are_positive([event.rating])[0]))
         for user in users.tolist()
         for event in events[user]
     ]

@@ -104,6 +104,13 @@ def delete_rows(store: "FeatureStore") -> None:
         RedisOnlineStore().delete_table(store.config, view)
 
 
+def make_room(store: "FeatureStore", redis: RedisCaller, feature_hash: str) -> None:
+    """Deletes the rows of another data set: whoever has an id of it here would be taken for who had it there."""
+    if redis.feast_features() != feature_hash:
+        delete_rows(store)
+        redis.set_feast_features(feature_hash)
+
+
 def check(caller: FeastCaller, declared: FeatureSet, entity: Entity, features: pa.Table) -> None:
     """Reads every entity back over HTTP.
 
@@ -175,6 +182,7 @@ def main() -> None:
     dataset = catalogue.DATASET.load()
     write_categories(data / CATEGORIES_FILE, dataset.categories)
     store = apply()
+    make_room(store, redis, dataset.feature_hash)
     tables = fill(store, redis, data)
     wait_for_registry(caller, dataset.features)
     try:

@@ -104,7 +104,7 @@ def model_kinds(models: tuple[TrainedModel, ...], stores: Stores, settings: Sett
     """What the served models declare, and their weights."""
     dataset, meta = catalogue.DATASET.load(), catalogue.RANKER_META.load()
     features = dataset.features
-    declared = features.hash(features.vocabulary_sizes(dataset.id_sizes), dataset.id_digest)
+    declared = dataset.feature_hash
     served = [stores.triton.served(model.declared) for model in models]
     differences = column_differences(meta.columns, features.columns, meta.feature_hash, declared, "trained model")
     for model, found in zip(models, served, strict=True):

@@ -37,7 +37,8 @@ def users_to_load(recent: Recent | None = None, vectors: Float32Array | None = N
     recent = latest_impressions(RANKER_IMPRESSIONS) if recent is None else recent
     terms, filters = catalogue.USER_TERM.load(), catalogue.USER_FILTER.load()
     userid = terms[Column.USERID].to_numpy()
-    index = rows_by_key(catalogue.USERS.load(), Column.USERID, userid)[Column.USER_INDEX].to_numpy()
+    users = catalogue.USERS.load([Column.USERID, Column.USER_INDEX])
+    index = rows_by_key(users, Column.USERID, userid)[Column.USER_INDEX].to_numpy()
     vectors = catalogue.SEQUENCE_USER_VECTORS.load() if vectors is None else vectors
     return {
         user: UserRecall(tuple(term), tuple(vector), tuple(seen), recent[user][-RANKER_IMPRESSIONS:])

@@ -12,6 +12,7 @@ from data_exchange_center.arrays import FloatArray
 from data_exchange_center.serving_names import (
     REDIS_DATABASE,
     REDIS_EVENTS,
+    REDIS_FEAST,
     REDIS_LOAD,
     REDIS_RECENT,
     REDIS_UNPUSHED,
@@ -241,6 +242,28 @@ class RedisCaller:
         try:
             replaced: bool = self._client.transaction(transaction, key, value_from_callable=True)  # type: ignore[assignment, arg-type]
             return replaced
+        except FAULTS as error:
+            raise fault_of(error) from error
+
+    def feast_features(self) -> str:
+        """The hash of the features that Feast's rows are of; empty where that is not known.
+
+        Raises:
+            ServiceUnavailable: as for `users`.
+        """
+        try:
+            return (self._client.get(REDIS_FEAST) or b"").decode()  # type: ignore[union-attr]
+        except FAULTS as error:
+            raise fault_of(error) from error
+
+    def set_feast_features(self, feature_hash: str) -> None:
+        """Notes the hash of the features that Feast's rows are of from now on.
+
+        Raises:
+            ServiceUnavailable: as for `users`.
+        """
+        try:
+            self._client.set(REDIS_FEAST, feature_hash)
         except FAULTS as error:
             raise fault_of(error) from error
 

@@ -13,7 +13,7 @@ from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.limits import TRITON_MAX_BATCH
 from data_exchange_center.settings import Settings
 from data_exchange_center.triton_models import MODELS, RANKER, TOWER, TritonModel
-from online.callers.types import Expected, RankingScores, ServedModel, ServiceUnavailable
+from online.callers.types import Expected, RankingScores, ServedModel, ServiceUnavailable, StoreFault
 
 # A restarted server is used again within a second; by default gRPC waits for up to two minutes.
 # No proxy of the environment has a say in how the stack's own server is reached.
@@ -139,6 +139,8 @@ class TritonCaller:
                 version = response.get_response().model_version
                 outputs = [np.concatenate(batches) for batches in zip(*parts, strict=True)]
             except FAULTS as error:
+                if _is_about_the_inputs(error):
+                    raise StoreFault("triton", f"{model.name} takes other inputs ({error}): run `make load`") from error
                 raise ServiceUnavailable("triton", error) from error
         if not all(np.isfinite(output).all() for output in outputs):
             raise ServiceUnavailable("triton", f"version {version} of {model.name} did not return finite numbers")
@@ -146,6 +148,11 @@ class TritonCaller:
         if served is None or served.version != version:
             served = self._served[model.name] = self.served(model, version)
         return outputs, served
+
+
+def _is_about_the_inputs(error: Exception) -> bool:
+    """Whether Triton works and the model is one of other features: it refuses their number."""
+    return isinstance(error, InferenceServerException) and error.status() == "StatusCode.INVALID_ARGUMENT"
 
 
 def _is_about_a_version(error: ServiceUnavailable) -> bool:

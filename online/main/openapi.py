@@ -6,7 +6,7 @@ from openapi_pydantic import OpenAPI
 from openapi_pydantic.util import PydanticSchema, construct_open_api_with_schema_class
 from pydantic import BaseModel
 
-from data_exchange_center.dataset import RatingScale
+from data_exchange_center.dataset import MOVIELENS_SCALE, RatingScale
 from online.main import contract
 from online.main.dataset_models import Models, models_for
 
@@ -42,12 +42,11 @@ BAD_BODY = (
     (413, contract.ErrorResponse, "The body is too large."),
     (415, contract.ErrorResponse, "The body is no JSON by its Content-Type."),
 )
-SCALE = RatingScale()
 TOKEN = {"type": "http", "scheme": "bearer", "description": "the token of EVENTS_TOKEN"}
 
 
 def openapi_document(
-    text_ids: frozenset[str] = frozenset(), scale: RatingScale = SCALE, asks_for_token: bool = False
+    text_ids: frozenset[str] = frozenset(), scale: RatingScale = MOVIELENS_SCALE, asks_for_token: bool = False
 ) -> Described:
     """The document, version 3.1; never kept, since the latest time of an event moves on.
 

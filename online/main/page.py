@@ -21,10 +21,12 @@ def offered_ratings(scale: RatingScale) -> list[float]:
     """The ratings that the page offers, highest first: one by one, or five where those are too many or too few."""
     lowest, highest = scale.lowest, scale.highest
     span = highest - lowest
-    if span == 0 or 1 <= span <= MOST_STEPS:
-        return [highest - step for step in range(int(span) + 1)]
-    between = (float(f"{lowest + span * part:.6g}") for part in (0.75, 0.5, 0.25))
-    return [highest, *between, lowest]
+    if 1 <= span <= MOST_STEPS:
+        steps = [highest - step for step in range(int(span) + 1)]
+    else:
+        steps = [lowest + span * part for part in (1, 0.75, 0.5, 0.25, 0)]
+    rounded = (float(f"{rating:.6g}") for rating in steps)  # 1.2 - 1 is no 0.2 in binary
+    return [rating for rating in rounded if lowest <= rating <= highest]
 
 
 def has_stars(scale: RatingScale) -> bool:

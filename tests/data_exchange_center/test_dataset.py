@@ -16,5 +16,5 @@ def test_positives_are_the_same_in_single_precision_and_as_people_write_them(rat
     scale = RatingScale(lowest=-5, highest=5, positive_above=above)
     table = impression_table(a_ratings_table([rating]), np.arange(1), np.array([1]), np.array([1]), scale)
     stored = table["rating"].to_pylist()[0]
-    assert scale.is_positive(rating) == scale.is_positive(stored) == bool(table["label"].to_pylist()[0])
-    assert scale.is_positive(rating) == (rating > above)
+    as_written, as_stored = scale.are_positive([rating, stored]).tolist()
+    assert as_written == as_stored == bool(table["label"].to_pylist()[0]) == (rating > above)

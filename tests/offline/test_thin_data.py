@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_exchange_center.dataset import RatingScale
+from data_exchange_center.dataset import MOVIELENS_SCALE, RatingScale
 from offline.preprocess.s1_data_split import split_rows
 from offline.thin_data import ROWS_FOR_ALL_PARTS, ThinDataError, check_enough, lack
 
@@ -14,7 +14,7 @@ def labels_of(**parts: list[int]) -> dict[str, np.ndarray]:
 
 
 def test_one_row_of_each_kind_is_enough() -> None:
-    check_enough(labels_of(train=[1, 0], test=[0, 1]), RatingScale(), 10)
+    check_enough(labels_of(train=[1, 0], test=[0, 1]), MOVIELENS_SCALE, 10)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_one_row_of_each_kind_is_enough() -> None:
 )
 def test_too_little_is_refused_with_rule_and_counts(labels: dict[str, list[int]], told: str) -> None:
     with pytest.raises(ThinDataError, match="must each hold ratings above 3") as refused:
-        check_enough(labels_of(**labels), RatingScale(), 10)
+        check_enough(labels_of(**labels), MOVIELENS_SCALE, 10)
     assert told in str(refused.value)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.columns import Column
+from data_exchange_center.dataset import MOVIELENS_SCALE
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from data_exchange_center.features import Entity, FeatureSet
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
@@ -25,7 +26,7 @@ from online.callers.types import (
 from online.engine import Engine
 from online.roles import ServingBackends
 from online.serving_data import ItemMetadata, ServingData
-from testkit.dataset import FEATURES, SCALE
+from testkit.dataset import FEATURES
 
 DATA = ServingData(
     dataset="five items",
@@ -33,7 +34,7 @@ DATA = ServingData(
     features=FEATURES,
     feature_hash="h",
     vocabulary_sizes=dict.fromkeys(FEATURES.sparse_columns, 2),
-    scale=SCALE,
+    scale=MOVIELENS_SCALE,
     text_ids=frozenset(),
     users=(1,),
     some_users=(1,),

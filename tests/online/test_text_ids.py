@@ -217,12 +217,13 @@ def test_the_page_takes_the_ids_of_the_data_set(client: flask.testing.FlaskClien
         (1, 5, [5, 4, 3, 2, 1], True),
         (1, 10, [10, 9, 8, 7, 6, 5, 4, 3, 2, 1], False),
         (0, 1, [1, 0], False),
-        (1, 1, [1], False),
+        (0.2, 1.2, [1.2, 0.2], False),
+        (1.1, 4.9, [4.9, 3.9, 2.9, 1.9], True),
         (0, 100, [100, 75, 50, 25, 0], False),
         (-10, 10, [10, 5, 0, -5, -10], False),
         (0, 0.3, [0.3, 0.225, 0.15, 0.075, 0], False),
     ],
 )
 def test_the_page_offers_ratings_of_the_scale(lowest: float, highest: float, offered: list[float], stars: bool) -> None:
-    scale = RatingScale(lowest=lowest, highest=highest)
+    scale = RatingScale(lowest=lowest, highest=highest, positive_above=lowest)
     assert page.offered_ratings(scale) == offered and page.has_stars(scale) == stars

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from data_exchange_center.columns import Column
-from data_exchange_center.dataset import RatingScale
+from data_exchange_center.dataset import MOVIELENS_SCALE, RatingScale
 from data_exchange_center.vocabularies import MOVIELENS, Categories
 from offline.preprocess.readers.text import DataError
 
@@ -99,7 +99,7 @@ class RawData:
 
     folder: Path
     layout: Layout
-    scale: RatingScale = RatingScale()
+    scale: RatingScale = MOVIELENS_SCALE
     online_rows: int = ONLINE_ROWS
     fixed_categories: Categories | None = MOVIELENS
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from data_exchange_center.columns import Column
-from data_exchange_center.dataset import RatingScale
+from data_exchange_center.dataset import MOVIELENS_SCALE
 from data_exchange_center.limits import LARGEST_ID
 from offline.preprocess.readers.text import TOO_LARGE, DataError, checked_header, count_rule, fault, split_fields
 from offline.preprocess.readers.times import in_seconds
@@ -21,7 +21,6 @@ TYPES = {
     Column.RATING: pa.float32(),
     Column.TIMESTAMP: pa.int64(),
 }
-SCALE = RatingScale()  # MovieLens's
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ def read_ratings(file: Path, layout: RatingsFormat) -> pa.Table:
         and all(pc.max(table[name]).as_py() <= LARGEST_ID for name in (Column.USERID, Column.ITEMID))
         and pc.min(table[Column.TIMESTAMP]).as_py() >= 0
         and pc.all(pc.is_finite(table[Column.RATING])).as_py()
-        and pc.min(table[Column.RATING]).as_py() >= SCALE.lowest
-        and pc.max(table[Column.RATING]).as_py() <= SCALE.highest
+        and pc.min(table[Column.RATING]).as_py() >= MOVIELENS_SCALE.lowest
+        and pc.max(table[Column.RATING]).as_py() <= MOVIELENS_SCALE.highest
     )
     if not valid:
         raise _first_fault(file, layout, names, "a value is out of range")
@@ -146,8 +145,8 @@ def _value_rule(names: tuple[str, ...], texts: list[str]) -> str | None:
             return f"{name} {text!r} is {TOO_LARGE}"
     (rating, seconds), (rating_name, time_name) = texts[2:], names[2:]
     is_number = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", rating, re.IGNORECASE)
-    if not is_number or not SCALE.lowest <= float(rating) <= SCALE.highest:
-        return f"{rating_name} {rating!r} is no number from {SCALE.lowest} to {SCALE.highest}"
+    if not is_number or not MOVIELENS_SCALE.lowest <= float(rating) <= MOVIELENS_SCALE.highest:
+        return f"{rating_name} {rating!r} is no number from {MOVIELENS_SCALE.lowest} to {MOVIELENS_SCALE.highest}"
     if not re.fullmatch(r"[0-9]{1,18}", seconds):
         return f"{time_name} {seconds!r} is no count of seconds or milliseconds since 1970"
     return None

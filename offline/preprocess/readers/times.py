@@ -3,7 +3,6 @@
 import logging
 import re
 import time
-from bisect import bisect_left
 from collections.abc import Callable
 
 import numpy as np
@@ -87,10 +86,12 @@ def with_seconds(table: pa.Table, file_name: str, fault: Fault) -> pa.Table:
         return _plausible(table, days * DAY, 1, fault)
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise fault(0, f"the times are {kind}, and neither whole numbers nor dates")
-    row = first_refused(column, lambda values: pc.cast(values, pa.int64()))
-    if row is not None:
-        raise fault(row, f"the time {column[row]} is no whole number of seconds or milliseconds since 1970")
-    column = pc.cast(column, pa.int64())
+    try:
+        column = _whole(column)
+    except pa.ArrowInvalid as error:
+        row = first_refused(column, _whole)
+        rule = f"the time {column[row]} is no whole number of seconds or milliseconds since 1970"
+        raise fault(row, rule) from error
     negative = column.to_numpy() < 0
     if negative.any():
         row = int(negative.argmax())
@@ -98,35 +99,41 @@ def with_seconds(table: pa.Table, file_name: str, fault: Fault) -> pa.Table:
     return in_seconds(_replaced(table, column), file_name, fault)
 
 
-def first_refused(column: pa.ChunkedArray, convert: Callable[[pa.ChunkedArray], object]) -> int | None:
-    """The row of the first value that `convert` refuses with ArrowInvalid, found by halving; None where none is."""
+def first_refused(column: pa.ChunkedArray, convert: Callable[[pa.ChunkedArray], object]) -> int:
+    """The row of the first value that `convert` refuses with ArrowInvalid, in a column that it has refused.
 
-    def refuses(rows: int) -> bool:
+    Found by halving: each step converts half of the rows that are left, so that all of them take as long as one pass.
+    """
+    low, high = 0, len(column)
+    while high - low > 1:
+        middle = (low + high) // 2
         try:
-            convert(column.slice(0, rows))
+            convert(column.slice(low, middle - low))
+            low = middle
         except pa.ArrowInvalid:
-            return True
-        return False
+            high = middle
+    return low
 
-    if not refuses(len(column)):
-        return None
-    return bisect_left(range(len(column) + 1), True, key=refuses) - 1
+
+def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.cast(column, pa.int64())
 
 
 def _parsed(texts: pa.ChunkedArray, fault: Fault) -> pa.ChunkedArray:
     """Whole numbers where the first text is one, else timestamps of nanoseconds; one kind for all."""
     is_number = len(texts) == 0 or re.fullmatch(NUMBER, texts[0].as_py()) is not None
     convert = _numbers if is_number else _instants
-    row = first_refused(texts, convert)
-    if row is not None:
+    try:
+        return convert(texts)
+    except pa.ArrowInvalid as error:
+        row = first_refused(texts, convert)
         rule = (
             "a count of seconds or milliseconds since 1970"
             if is_number
             else "a date or date-time of ISO 8601 up to now"
         )
         one = "" if row == 0 else ", as the first time of the file is"
-        raise fault(row, f"the time {texts[row].as_py()!r} is not {rule}{one}")
-    return convert(texts)
+        raise fault(row, f"the time {texts[row].as_py()!r} is not {rule}{one}") from error
 
 
 def _numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -158,7 +165,9 @@ def _plausible(table: pa.Table, times: Int64Array, per_second: int, fault: Fault
 def _cut(table: pa.Table, times: Int64Array, per_second: int) -> pa.Table:
     """The rows in the order of their times, which are then cut to seconds."""
     order = np.argsort(times, kind="stable")  # what happened at the same time stays in its order
-    return _replaced(table.take(order), pa.array(times[order] // per_second))
+    # Before the rows are taken: as texts, the times of a hundred million of them are more than an array can hold.
+    seconds = _replaced(table, pa.array(times // per_second))
+    return seconds.take(order)
 
 
 def _replaced(table: pa.Table, times: pa.Array) -> pa.Table:

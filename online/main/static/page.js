@@ -12,7 +12,8 @@ const MISSING = {
   triton: "in the order in which it was found: the ranking is not at hand now",
 };
 let shown = new Set(); // the items of the list on the page
-let pending = null; // the rating that waits for a token, where the server asks for one
+let pending = []; // the ratings that wait for a token, where the server asks for one
+let present = NOBODY; // the user on the page
 let latest = 0; // number of the latest request: a slow response to an earlier one must not replace its list
 
 function element(name, text, className) {
@@ -88,6 +89,7 @@ function showItems(userid, items, mark) {
 
 async function show(userid, message, mark = false) {
   const number = ++latest;
+  present = userid;
   try {
     const [response, history] = await Promise.all([
       request(`/recommend?userid=${encodeURIComponent(userid)}&explain=1`),
@@ -134,14 +136,13 @@ async function rate(userid, item, stars) {
 }
 
 async function post(event, userid, item) {
-  at("ask").hidden = true;
   try {
     await request("/events", {
       method: "POST",
       headers: { "Content-Type": "application/json", ...authorization() },
       body: JSON.stringify(event),
     });
-    await show(userid, `Rated ${titleOf(item)} ${event.rating}`, true);
+    if (userid === present) await show(userid, `Rated ${titleOf(item)} ${event.rating}`, true);
     at("items").querySelector("select")?.focus();
   } catch (error) {
     if (error.status === 401) askForToken(() => post(event, userid, item));
@@ -152,7 +153,7 @@ async function post(event, userid, item) {
 function askForToken(again) {
   at("status").textContent = token ? "Not rated: the token is wrong." : "To rate, give the token that this server asks for.";
   keepToken("");
-  pending = again;
+  pending.push(again);
   at("ask").hidden = false;
   at("token").value = "";
   at("token").focus();
@@ -163,13 +164,15 @@ async function start() {
   at("users").replaceChildren(...users.map((userid) => new Option(userid, userid)));
   at("choose").addEventListener("submit", (event) => {
     event.preventDefault();
-    show(at("userid").value.trim() || NOBODY);
+    const given = at("userid").value;
+    show((useridsAreText === undefined ? given.trim() : given) || NOBODY);
   });
-  at("ask").addEventListener("submit", (event) => {
+  at("ask").addEventListener("submit", async (event) => {
     event.preventDefault();
     keepToken(at("token").value);
     at("token").value = "";
-    pending();
+    at("ask").hidden = true;
+    for (const again of pending.splice(0)) await again();
   });
   at("another").addEventListener("click", () => show(users[Math.floor(Math.random() * users.length)] || NOBODY));
   at("nobody").addEventListener("click", () => show(NOBODY));

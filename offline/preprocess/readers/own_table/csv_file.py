@@ -1,4 +1,4 @@
-"""CSV with a header, of any columns: a large one read by Arrow as it lies on the disk, a small one line by line.
+"""CSV with a header, of any columns: read by Arrow as it lies on the disk where it is UTF-8, else line by line.
 
 Fields may be quoted; lines end at line feeds, and no value holds one, so that the n-th row is line n + 1. The delimiter
 is the comma, or the semicolon or tab with which the first line names the required columns; in a .tsv it is the tab.
@@ -32,8 +32,8 @@ PIECE = 1 << 24  # bytes in which line feeds are counted
 
 
 @dataclass(frozen=True)
-class LargeCsv:
-    """A CSV in UTF-8 of a hundred million lines."""
+class Utf8Csv:
+    """A CSV in UTF-8, of a hundred million lines if need be."""
 
     file: Path
     names: tuple[str, ...]
@@ -43,11 +43,11 @@ class LargeCsv:
         """These columns as text, the repeated ones as dictionaries.
 
         Raises:
-            DataError: a line has more or fewer fields, a quote that is not closed, or is not UTF-8.
+            DataError: a line has more or fewer fields, or a quote that is not closed.
         """
         lines = _count_lines(self.file) - 1
         if lines == 0:
-            raise DataError(f"{self.file} has no row: it needs lines of {self.delimiter.join(self.names)}.")
+            return pa.table({name: pa.array([], pa.string()) for name in names})
         rows, reason = 0, "its rows are not its lines"
         try:
             table = pyarrow.csv.read_csv(
@@ -88,18 +88,14 @@ class LargeCsv:
                 line = raw.decode("utf-8", "backslashreplace").removesuffix("\n").removesuffix("\r")
                 if "\r" in line:
                     return fault(self.file, number, "a carriage return stands within the line", line)
-                try:
-                    raw.decode("utf-8")
-                except UnicodeDecodeError:
-                    return fault(self.file, number, "it is not UTF-8", line, "save the file as UTF-8")
                 if rule := count_rule(split_fields(line, self.delimiter, quoted=True), self.names, self.delimiter):
                     return fault(self.file, number, rule, line)
         return DataError(f"{self.file} cannot be read: {reason}.")
 
 
 @dataclass(frozen=True)
-class SmallCsv:
-    """A CSV in whatever encoding, held as lines."""
+class OtherCsv:
+    """A CSV in another encoding, held as lines."""
 
     lines: Lines  # without the header
     names: tuple[str, ...]
@@ -120,28 +116,33 @@ class SmallCsv:
         return self.lines.fault(row, rule)
 
 
-def open_large(file: Path, required: Sequence[str]) -> LargeCsv:
-    """The CSV by its first line alone.
+def open_csv(file: Path, required: Sequence[str]) -> "Utf8Csv | OtherCsv":
+    """The CSV, of which no more is known yet than its first line.
 
     Raises:
-        DataError: it is empty or UTF-16.
+        DataError: it is empty or no text.
     """
+    if not _is_utf8(file):
+        lines = read_lines(file)
+        body = replace(lines, texts=lines.texts[1:], first=2)
+        return OtherCsv(body, *_header(file, lines.texts[0], required))
     with file.open("rb") as content:
         check_text(file, content.read(LOOKED_AT))
         content.seek(0)
         first = content.readline()
-    return LargeCsv(file, *_header(file, first.decode("utf-8-sig", "backslashreplace").rstrip("\r\n"), required))
+    return Utf8Csv(file, *_header(file, first.decode("utf-8-sig", "backslashreplace").rstrip("\r\n"), required))
 
 
-def open_small(file: Path, required: Sequence[str]) -> SmallCsv:
-    """The CSV with all its lines.
-
-    Raises:
-        DataError: it is empty or UTF-16.
-    """
-    lines = read_lines(file)
-    header = lines.texts[0] if lines.texts else ""
-    return SmallCsv(replace(lines, texts=lines.texts[1:], first=2), *_header(file, header, required))
+def _is_utf8(file: Path) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with file.open("rb") as content:
+        try:
+            while piece := content.read(PIECE):
+                decoder.decode(piece)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 def _header(file: Path, line: str, required: Sequence[str]) -> tuple[tuple[str, ...], str]:

@@ -145,8 +145,8 @@ class OwnTable:
     def _ratings(self) -> pa.Table:
         names = self.description.ratings
         file = self.folder / self.ratings_file
-        table = read_readable(lambda file: open_table(file, names.names, is_large=True), file)
-        content = table.read(names.names, repeated=names.names[:3])
+        table = read_readable(lambda file: open_table(file, names.names), file)
+        content = read_readable(lambda _: table.read(names.names, repeated=names.names[:2]), file)
         if content.num_rows == 0:
             raise DataError(f"{file} has no row: it needs {', '.join(names.names)} of each rating.")
         userid, external_userid = read_ids(content[names.userid], names.userid, table)

@@ -8,7 +8,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet
 
-from offline.preprocess.readers.own_table.csv_file import open_large, open_small
+from offline.preprocess.readers.own_table.csv_file import open_csv
 from offline.preprocess.readers.text import DataError
 
 SHOWN = 40  # columns, and characters of each, in a sentence
@@ -68,19 +68,18 @@ class ParquetTable:
         return DataError(f"{self.file}, row {row + 1}: {rule}: correct it or take it out.")
 
 
-def open_table(file: Path, required: Sequence[str], is_large: bool = False) -> TableFile:
+def open_table(file: Path, required: Sequence[str]) -> TableFile:
     """The table in a file, told by the ending of its name.
 
     Args:
         required: columns that must be there.
-        is_large: whether it may have a hundred million rows: a CSV must then be UTF-8.
 
     Raises:
         DataError: the file cannot be read, is empty, or has not each required column once.
     """
     table: TableFile
     if file.suffix.lower() != ".parquet":
-        table = (open_large if is_large else open_small)(file, required)
+        table = open_csv(file, required)
     else:
         try:
             table = ParquetTable(file, pyarrow.parquet.read_schema(file))

@@ -31,7 +31,7 @@ def refusal(folder: Path, description: str = "") -> str:
         ('1,2,3,"4', "a quote is opened and not closed"),
         ('1,2,3,"4\n5"', "a quote is opened and not closed"),
         ("1,2,3\r,4", "a carriage return stands within the line"),
-        (b"1,\xe9,3,4", "it is not UTF-8. The line reads '1,\\\\xe9,3,4': save the file as UTF-8."),
+        (b"1,\xe9,x,4", "rating 'x' is no number. The line reads '1,é,x,4'"),
         (",2,3,4", "userid '' is empty"),
         ("a\tb,2,3,4", "userid 'a\\tb' holds a control character"),
         (f"{'x' * 257},2,3,4", "is longer than 256 characters"),

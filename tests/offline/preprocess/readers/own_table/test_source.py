@@ -222,3 +222,8 @@ def test_a_date_that_is_taken_for_seconds_is_told_of(
 ) -> None:
     rows(tmp_path, HEADER + f"1,1,3,{time}\n1,2,4,{time}\n")
     assert "as seconds since 1970, all times lie in that year: is that their unit?" in caplog.text
+
+
+def test_ratings_that_are_not_utf8_are_windows_1252(tmp_path: Path) -> None:
+    found = rows(tmp_path, (HEADER + "Zoë,1,3,1700000000\nZoé,2,4,1700000000\n").encode("cp1252"))
+    assert found["external_userid"] == ["Zoë", "Zoé"] and found["itemid"] == [1, 2]
