@@ -67,7 +67,7 @@ class FeatureStore(Pingable, Protocol):
     def request_features(self, declared: FeatureSet, entity: Entity, ids: Sequence[int]) -> Callable[[], Features]:
         """Sends the request for `features` and returns at once; the function returned waits for the response."""
 
-    def push_history(self, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:
+    def push_history(self, declared: FeatureSet, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:
         """Replaces the counts of a user's history window, unless those of a later moment are stored already."""
 
 

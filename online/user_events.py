@@ -191,7 +191,8 @@ class UserEvents:
         if FEAST not in behind:
             try:
                 with self._breakers.use(FEAST):
-                    self._backends.feature_store.push_history(userid, history_features(recent, data), moment)
+                    counts = history_features(recent, data)
+                    self._backends.feature_store.push_history(data.features, userid, counts, moment)
             except ServiceUnavailable as error:
                 behind.add(error.service)
         if is_newest and FEAST not in behind:  # else whoever recorded the later event does it, or the next refresh

@@ -143,7 +143,7 @@ class ArtefactFeatureStore:
         """As `features`, read when what is returned is called."""
         return lambda: self.features(declared, entity, ids)
 
-    def push_history(self, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:
+    def push_history(self, declared: FeatureSet, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:
         """Not implemented: artefacts are not changed by events."""
         raise NotImplementedError
 

@@ -153,12 +153,13 @@ class FeastCaller:
             return Features(np.zeros((0, len(declared.entity_columns(entity))), np.int64), np.zeros(0, np.bool_))
         return Features(np.concatenate([part.values for part in parts]), np.concatenate([part.known for part in parts]))
 
-    def push_history(self, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:
+    def push_history(self, declared: FeatureSet, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:
         """Replaces a user's history in the online store, unless it holds that of the same or a later moment.
 
         The push is one way: the rest of the user's features is another view, and is neither read nor written.
 
         Args:
+            declared: the features.
             userid: known to Feast or not.
             counts: all of `FeatureSet.history_counts`.
             moment_ns: nanoseconds since 1970 at which they were read; Feast keeps microseconds.
@@ -167,7 +168,7 @@ class FeastCaller:
             ServiceUnavailable: Feast does not respond in time, or refuses.
         """
         moment = datetime.fromtimestamp(moment_ns // 1000 / 1e6, UTC).isoformat()
-        row = {JOIN_KEYS["user"]: userid, **counts}
+        row = {JOIN_KEYS["user"]: userid, **{name: counts[name] for name in declared.history_counts}}
         frame = {name: [value] for name, value in (*row.items(), (Column.EVENT_TIMESTAMP, moment))}
         push = {"push_source_name": FEAST_HISTORY_PUSH, "df": frame}
         try:

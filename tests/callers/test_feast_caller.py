@@ -62,7 +62,9 @@ def test_an_entity_that_feast_lacks_is_unknown_and_zeros(caller: FeastCaller, ne
 
 
 def test_a_new_user_with_events_is_known_by_the_history_alone(caller: FeastCaller, new_user: int) -> None:
-    caller.push_history(new_user, {name: place for place, name in enumerate(FEATURES.history_counts)}, time.time_ns())
+    caller.push_history(
+        FEATURES, new_user, {name: place for place, name in enumerate(FEATURES.history_counts)}, time.time_ns()
+    )
     values, known = caller.request_features(FEATURES, "user", [new_user])()
     row = dict(zip(FEATURES.entity_columns("user"), values[0].tolist(), strict=True))
     assert known.tolist() == [True] and [row[name] for name in PROFILE] == [0] * len(PROFILE)
@@ -75,7 +77,7 @@ def test_a_push_leaves_the_profile_alone(caller: FeastCaller) -> None:
     userid = int(table.index[3])
     before = caller.features(FEATURES, "user", [userid])
     caller.push_history(
-        userid, {name: int(table.loc[userid, name]) for name in FEATURES.history_counts}, time.time_ns()
+        FEATURES, userid, {name: int(table.loc[userid, name]) for name in FEATURES.history_counts}, time.time_ns()
     )
     np.testing.assert_array_equal(caller.features(FEATURES, "user", [userid]).values, before.values)
 
@@ -89,13 +91,13 @@ def test_of_two_pushes_the_later_reading_wins(arrive_in_order: bool, caller: Fea
         (dict.fromkeys(FEATURES.history_counts, 2), moment + 1000),
     ]
     for counts, read_at in pushes if arrive_in_order else reversed(pushes):
-        caller.push_history(new_user, counts, read_at)
+        caller.push_history(FEATURES, new_user, counts, read_at)
     assert set(history(caller, new_user).values()) == {2}
 
 
 def test_a_push_that_lacks_a_count_is_a_mistake_of_the_caller(caller: FeastCaller, new_user: int) -> None:
     with pytest.raises(KeyError, match=FEATURES.history_counts[-1]):
-        caller.push_history(new_user, dict.fromkeys(FEATURES.history_counts[:-1], 1), time.time_ns())
+        caller.push_history(FEATURES, new_user, dict.fromkeys(FEATURES.history_counts[:-1], 1), time.time_ns())
 
 
 def test_connections_are_used_again_and_replaced_when_feast_has_closed_them(caller: FeastCaller) -> None:
@@ -116,7 +118,7 @@ def test_a_missing_server_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> Non
         lambda: caller.ping(DATA.expected),
         lambda: caller.features(FEATURES, "user", [1]),
         lambda: caller.request_features(FEATURES, "user", [1]),
-        lambda: caller.push_history(1, dict.fromkeys(FEATURES.history_counts, 0), 1),
+        lambda: caller.push_history(FEATURES, 1, dict.fromkeys(FEATURES.history_counts, 0), 1),
     ):
         with pytest.raises(ServiceUnavailable, match="feast"):
             call()
@@ -144,25 +146,25 @@ def columns() -> Iterator[Columns]:
 
 
 def test_columns_are_taken_by_name(columns: Columns) -> None:
-    values, known = feast_caller._read_features(response(columns), "user", 2)
+    values, known = feast_caller._read_features(response(columns), FEATURES, "user", 2)
     np.testing.assert_array_equal(values, [np.arange(40), np.arange(40) + 100])
     assert known.tolist() == [True, True]
 
 
 def test_a_view_with_a_missing_value_does_not_count(columns: Columns) -> None:
     columns["age"][1] = None
-    values, known = feast_caller._read_features(response(columns), "user", 2)
+    values, known = feast_caller._read_features(response(columns), FEATURES, "user", 2)
     assert known.all() and not values[1, :4].any()  # the history is known
     np.testing.assert_array_equal(values[1, 4:], np.arange(4, 40) + 100)
     columns["clk_war"][1] = None
-    values, known = feast_caller._read_features(response(columns), "user", 2)
+    values, known = feast_caller._read_features(response(columns), FEATURES, "user", 2)
     assert known.tolist() == [True, False] and not values[1].any() and values[0].any()
-    assert not feast_caller._read_features(response(columns, "NOT_FOUND"), "user", 2).known.any()
+    assert not feast_caller._read_features(response(columns, "NOT_FOUND"), FEATURES, "user", 2).known.any()
 
 
 def test_other_features_than_declared_are_refused(columns: Columns) -> None:
     with pytest.raises(ValueError, match="for 3 users"):
-        feast_caller._read_features(response(columns), "user", 3)
+        feast_caller._read_features(response(columns), FEATURES, "user", 3)
     del columns["clk_war"]
     with pytest.raises(KeyError, match="clk_war"):
-        feast_caller._read_features(response(columns), "user", 2)
+        feast_caller._read_features(response(columns), FEATURES, "user", 2)

@@ -7,6 +7,7 @@ from elasticsearch import Elasticsearch
 
 from data_exchange_center.serving_names import ES_GENRES, ES_ITEMID, ES_POPULARITY, ES_VECTOR
 from data_exchange_center.settings import Settings
+from data_exchange_center.vocabularies import GENRES
 from offline_to_online.loader import LoadError
 from offline_to_online.recall import item_index
 from offline_to_online.recall.user_recall import users_to_load
@@ -35,12 +36,12 @@ def index(served: Stack) -> Iterator[Index]:
 
 def test_a_document_that_differs_is_named(index: Index) -> None:
     client, name, content = index
-    item_index.check_documents(client, name, content)
+    item_index.check_documents(client, name, content, GENRES)
     victim = content[100]
     vector = [value + 1e-3 for value in victim["vector"]]
     client.index(index=name, id=victim["itemid"], document={**victim, "vector": vector}, refresh=True)
     with pytest.raises(LoadError, match=f"item {victim['itemid']}"):
-        item_index.check_documents(client, name, content)
+        item_index.check_documents(client, name, content, GENRES)
 
 
 def test_a_graph_of_vectors_is_near_exact_too(served: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +69,6 @@ def test_a_missing_and_a_foreign_document_are_named(index: Index) -> None:
     victim = content[7]
     client.delete(index=name, id=victim["itemid"], refresh=True)
     with pytest.raises(LoadError, match=f"holds None for item {victim['itemid']}"):
-        item_index.check_documents(client, name, content)
+        item_index.check_documents(client, name, content, GENRES)
     with pytest.raises(LoadError, match=f"not loaded: .*{content[8]['itemid']}"):
-        item_index.check_documents(client, name, [d for d in content if d not in (victim, content[8])])
+        item_index.check_documents(client, name, [d for d in content if d not in (victim, content[8])], GENRES)

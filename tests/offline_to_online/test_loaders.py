@@ -11,6 +11,7 @@ import pytest
 import tenacity
 
 from data_exchange_center import catalogue
+from data_exchange_center.features import FeatureSet
 from data_exchange_center.serving_names import FEAST_HISTORY_PUSH, REDIS_RECENT, REDIS_TERM
 from data_exchange_center.settings import Settings
 from offline_to_online.__main__ import LOADERS
@@ -65,24 +66,24 @@ def test_keys_of_others_are_left_alone_and_our_own_of_no_user_are_removed(served
 def test_a_damaged_value_and_a_missing_user_in_feast_are_named(served: Stack) -> None:
     features = expected_features("user", {})
     caller = FeastCaller(Settings(), 30)
-    s1_feature_to_feast.check(caller, "user", features)
+    s1_feature_to_feast.check(caller, FEATURES, "user", features)
     place = features.column_names.index("age")
     ages = features["age"].to_numpy().copy()
     ages[17] += 1
     with pytest.raises(LoadError, match=f"as age of user {features['userid'][17].as_py()}, but {ages[17]} was loaded"):
-        s1_feature_to_feast.check(caller, "user", features.set_column(place, "age", pa.array(ages)))
+        s1_feature_to_feast.check(caller, FEATURES, "user", features.set_column(place, "age", pa.array(ages)))
     nobody = pa.table({"userid": [2**40], **{name: [0] for name in FEATURES.entity_columns("user")}})
     with pytest.raises(LoadError, match=f"holds nothing as user_index of user {2**40}"):
-        s1_feature_to_feast.check(caller, "user", nobody)
+        s1_feature_to_feast.check(caller, FEATURES, "user", nobody)
 
 
 def test_a_load_wins_over_rows_of_a_clock_that_ran_ahead(served: Stack) -> None:
     userid, hours_ahead = sorted(users_to_load())[5], 3 * 3600 * 10**9
     caller = FeastCaller(Settings(), 30)
-    caller.push_history(userid, dict.fromkeys(FEATURES.history_counts, 9), time.time_ns() + hours_ahead)
+    caller.push_history(FEATURES, userid, dict.fromkeys(FEATURES.history_counts, 9), time.time_ns() + hours_ahead)
     printed = succeed(LOADERS[3], **served.env)
     assert f"Feast holds 9 as {FEATURES.history_counts[0]} of user {userid}" in printed and "loaded again" in printed
-    s1_feature_to_feast.check(caller, "user", expected_features("user", {}))
+    s1_feature_to_feast.check(caller, FEATURES, "user", expected_features("user", {}))
     assert "loaded again" not in succeed(LOADERS[3], **served.env)
 
 
@@ -92,7 +93,7 @@ class SlowRegistry:
     def __init__(self, failures: int) -> None:
         self.left, self.calls = failures, 0
 
-    def features(self, entity: str, ids: list[int]) -> None:
+    def features(self, declared: FeatureSet, entity: str, ids: list[int]) -> None:
         self.calls += 1
         self.left -= 1
         if self.left >= 0:
@@ -102,13 +103,13 @@ class SlowRegistry:
 def test_the_loader_waits_until_feast_knows_the_views(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = s1_feature_to_feast.wait_for_registry.retry_with(wait=tenacity.wait_none())  # type: ignore[attr-defined]
     registry = SlowRegistry(failures=3)
-    quick(registry)
+    quick(registry, FEATURES)
     assert registry.calls == 3 + len(s1_feature_to_feast.ENTITIES)
     given_a_moment = s1_feature_to_feast.wait_for_registry.retry_with(  # type: ignore[attr-defined]
         wait=tenacity.wait_none(), stop=tenacity.stop_after_attempt(4)
     )
     with pytest.raises(ServiceUnavailable, match="no such view"):
-        given_a_moment(SlowRegistry(failures=1000))
+        given_a_moment(SlowRegistry(failures=1000), FEATURES)
 
 
 EARLIER_VERSION = f"""
@@ -135,10 +136,10 @@ def test_a_view_of_an_earlier_version_is_removed_and_events_are_pushed_again(ser
     deadline = time.monotonic() + 30  # Feast reads its registry again every 2 s
     with pytest.raises(ServiceUnavailable):
         while time.monotonic() < deadline:
-            caller.push_history(2**41, counts, time.time_ns())
+            caller.push_history(FEATURES, 2**41, counts, time.time_ns())
             time.sleep(0.2)
     succeed(LOADERS[3], **served.env)
-    caller.push_history(2**41, counts, time.time_ns())
+    caller.push_history(FEATURES, 2**41, counts, time.time_ns())
     values, known = caller.features(FEATURES, "user", [2**41])
     assert known.all() and values.sum() == len(FEATURES.history_counts)
 

@@ -119,7 +119,7 @@ class Services:
         self._call("redis")
         return sorted(self.waiting)
 
-    def push_history(self, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:
+    def push_history(self, declared: FeatureSet, userid: int, counts: Mapping[str, int], moment_ns: int) -> None:
         self._call("feast")
         self.in_feast[userid] = counts
 
