@@ -80,6 +80,13 @@ def test_a_missing_version_and_a_missing_server_are_unavailable(served: Stack, m
             call()
 
 
+def test_a_model_of_other_features_is_no_outage(served: Stack) -> None:
+    """While other data are loaded, the model may still be that of the former ones: Triton works."""
+    inputs = inputs_of(1)
+    with pytest.raises(StoreFault, match="ml_rec takes other inputs .*run `make load`"):
+        TritonCaller(Settings(), 5).score(inputs._replace(sparse=inputs.sparse[:, :, :-1]))
+
+
 PING = """
 from data_exchange_center.settings import Settings
 from online.callers.triton_caller import TritonCaller

@@ -3,10 +3,12 @@
 A step's output is compared with what the same command prints now on the tests' data set, by its shape: see shapes.py.
 """
 
+import importlib
 import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -106,8 +108,12 @@ def a_copy(offline: Offline, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 @pytest.mark.parametrize("name", OFFLINE_STEPS)
 def test_an_offline_step_prints_what_the_readmes_show(name: str, a_copy: dict[str, str], offline: Offline) -> None:
+    """And measures what it measured before: the same seed gives the same bytes, on the same machine."""
     printed = printed_now(name, STEPS[name].commands, a_copy)
     assert shape_of(printed, offline.data.name) == shape_of(STEPS[name].output, walk.DEFAULT_DATASET)
+    writes = importlib.import_module(name).WRITES if name in STAGES else ()
+    for path in (artefact.path for artefact in writes if artefact.path.endswith("metrics.json")):
+        assert (Path(a_copy["ARTEFACTS_DIR"]) / path).read_bytes() == (offline.artefacts / path).read_bytes(), path
 
 
 def with_ids_of(commands: str) -> str:

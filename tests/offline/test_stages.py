@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 
 from data_exchange_center import catalogue
-from data_exchange_center.artefact import Artefact
 from data_exchange_center.columns import Split
 from data_exchange_center.user_state import LIKED_MINIMUM
 from offline.__main__ import STAGES
 from offline.preprocess.synthetic.files import generate
 from offline.preprocess.synthetic.scale import Scale
-from tests.conftest import ROOT, SCALE, Offline, succeed
+from tests.conftest import ROOT, SCALE, Offline
 
 
 def metrics(offline: Offline, name: str) -> dict:
@@ -63,19 +62,6 @@ def test_what_is_served_knows_all_offline_rows(artefacts: Offline) -> None:
     offset = catalogue.DATASET.load().id_sizes["userid"]
     rows = {artefact: weights[offset + only_test] for artefact, weights in tables.items()}
     assert not rows[catalogue.MEASURED_DEEPFM_MODEL].any() and rows[catalogue.DEEPFM_MODEL].any(1).all()
-
-
-def test_the_same_seed_gives_the_same_bytes(offline: Offline, tmp_path: Path) -> None:
-    """Of metrics, on the same machine: all training stages once more."""
-    env = {**offline.env, "ARTEFACTS_DIR": str(tmp_path / "copy")}
-    shutil.copytree(offline.artefacts, env["ARTEFACTS_DIR"], ignore=shutil.ignore_patterns("online"))
-    artefacts = [value for value in vars(catalogue).values() if isinstance(value, Artefact)]
-    written = [a.path for a in artefacts if a.path.endswith("metrics.json")]
-    assert len(written) == 5
-    before = {path: (tmp_path / "copy" / path).read_bytes() for path in written}
-    for stage in STAGES[STAGES.index("offline.recall.s2_vector_recall") :]:
-        succeed(stage, **env)
-    assert {path: (tmp_path / "copy" / path).read_bytes() for path in written} == before
 
 
 def test_the_exported_vectors_recall_more_than_popularity(offline: Offline) -> None:
