@@ -12,7 +12,16 @@ import pyarrow.csv
 from data_exchange_center.columns import Column
 from data_exchange_center.dataset import MOVIELENS_SCALE
 from data_exchange_center.limits import LARGEST_ID
-from offline.preprocess.readers.text import TOO_LARGE, DataError, checked_header, count_rule, fault, split_fields
+from offline.preprocess.readers.text import (
+    LOOKED_AT,
+    TOO_LARGE,
+    DataError,
+    check_text,
+    checked_header,
+    count_rule,
+    fault,
+    split_fields,
+)
 from offline.preprocess.readers.times import in_seconds
 
 TYPES = {
@@ -64,6 +73,8 @@ def read_ratings(file: Path, layout: RatingsFormat) -> pa.Table:
     """
     if file.stat().st_size == 0:
         raise _empty(file, layout)
+    with file.open("rb") as content:
+        check_text(file, content.read(LOOKED_AT))
     names = layout.names_in(file)
     try:
         table = _read_columns(file, layout, names)

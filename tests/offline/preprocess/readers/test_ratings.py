@@ -1,7 +1,9 @@
 """Establishes that ratings of each layout are read exactly, in seconds, and that a malformed one is named."""
 
+import gzip
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -151,3 +153,21 @@ def test_times_that_are_not_plausible_in_one_unit_are_refused(
     number = row + (2 if delimiter == "," else 1)
     assert f"{file}, line {number}: the time {times[row]} " in message and rule in message
     assert f"{row + 1}{delimiter}3{delimiter}{times[row]}" in message.encode().decode("unicode_escape")
+
+
+@each_layout
+@pytest.mark.parametrize(
+    ("damage", "rule"),
+    [
+        (lambda content: content.decode().encode("utf-16"), "byte-order mark of UTF-16"),
+        (lambda content: content.decode().encode("utf-16-le"), "holds bytes of 0"),
+        (lambda content: content.replace(b"\n", b"\r"), "lines that end in carriage returns alone"),
+        (gzip.compress, "is compressed: unpack it"),
+    ],
+)
+def test_a_file_that_is_no_text_is_told_as_such(
+    tmp_path: Path, delimiter: str, damage: Callable[[bytes], bytes], rule: str
+) -> None:
+    file = written(tmp_path, delimiter, RATINGS)
+    file.write_bytes(damage(file.read_bytes()))
+    assert rule in refusal(LAYOUTS[delimiter], file)
