@@ -3,7 +3,9 @@
 import errno
 import shutil
 from collections import namedtuple
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from data_exchange_center import catalogue
 from data_exchange_center.commit import writing
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
-from offline.__main__ import check_room
+from offline.__main__ import LEAST_ROOM, UNPACKED, check_room
 from offline.preprocess.movielens import raw_data
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
@@ -50,6 +52,13 @@ def test_a_full_disk_is_known_before_any_work(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError) as full:
         check_room(raw_data(Settings()), tmp_path)
     assert full.value.errno == errno.ENOSPC and full.value.filename == str(tmp_path)
+    # Parquet is packed.
+    orders = tmp_path / "orders.parquet"
+    orders.write_bytes(bytes(100))
+    for packed, is_enough in ((LEAST_ROOM + 100 * UNPACKED, True), (LEAST_ROOM + 100 * UNPACKED - 1, False)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=packed: Usage(free, 0, free))
+        with nullcontext() if is_enough else pytest.raises(OSError):
+            check_room(SimpleNamespace(files=[orders]), tmp_path)  # type: ignore[arg-type]
 
 
 def test_a_model_that_finds_no_room_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
