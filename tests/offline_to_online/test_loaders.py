@@ -89,15 +89,15 @@ def test_a_load_wins_over_rows_of_a_clock_that_ran_ahead(served: Stack) -> None:
 
 def test_rows_of_another_data_set_are_deleted_and_those_of_this_one_stay(served: Stack) -> None:
     """A user whom another data set had under an id of this one would be taken for theirs."""
-    caller, redis, stranger = FeastCaller(Settings(), 30), RedisCaller(Settings(), 30), 2**42
+    caller, redis, visitor = FeastCaller(Settings(), 30), RedisCaller(Settings(), 30), 2**42
     ones = dict.fromkeys(FEATURES.history_counts, 1)
     for of_these_data, stays in ((True, True), (False, False)):
-        caller.push_history(FEATURES, stranger, ones, time.time_ns())
-        assert caller.features(FEATURES, "user", [stranger]).known.all()
+        caller.push_history(FEATURES, visitor, ones, time.time_ns())
+        assert caller.features(FEATURES, "user", [visitor]).known.all()
         if not of_these_data:
             redis.set_feast_features("of other data")
         succeed(LOADERS[3], **served.env)
-        assert caller.features(FEATURES, "user", [stranger]).known.tolist() == [stays]
+        assert caller.features(FEATURES, "user", [visitor]).known.tolist() == [stays]
         assert redis.feast_features() == catalogue.DATASET.load().feature_hash
 
 
