@@ -3,13 +3,15 @@
 How they are read, checked and written is in data_exchange_center/artefact.py; how they appear together, in commit.py.
 """
 
+from collections.abc import Callable
+
 import pyarrow as pa
 
 from data_exchange_center import documents
 from data_exchange_center.artefact import Array, Json, StateDict, Table
 from data_exchange_center.columns import Column
 from data_exchange_center.dataset import DatasetDocument
-from data_exchange_center.schemas import IMPRESSION, Field, feature_fields, fields
+from data_exchange_center.schemas import IMPRESSION, Field, external_field, feature_fields, fields
 
 _SPLIT = "offline/preprocess/s1_data_split.py"
 _TERMS = "offline/preprocess/s2_term_trans.py"
@@ -28,21 +30,21 @@ DATASET = Json(
 )
 
 
-def _external(key: str, name: str) -> list[Field]:
-    """The column of the ids as they came, where they are text."""
-    return [(name, pa.string())] if key in DATASET.load().text_ids else []
+def _of_dataset(columns: Callable[[DatasetDocument], list[Field]]) -> Callable[[], pa.Schema]:
+    """A schema whose columns follow from the present data set."""
+    return lambda: pa.schema(columns(DATASET.load()))
 
 
 USERS = Table(
     "offline/common/users.parquet",
     _SPLIT,
     "Each user of the users' file or the ratings, by userid: the vocabulary's index and the encoded categories.",
-    lambda: pa.schema(
-        [
+    _of_dataset(
+        lambda data: [
             (Column.USERID, pa.int64()),
             (Column.USER_INDEX, pa.int32()),
-            *fields(tuple(DATASET.load().features.categories.user), pa.uint8()),
-            *_external(Column.USERID, Column.EXTERNAL_USERID),
+            *fields(tuple(data.categories.user), pa.uint8()),
+            *external_field(data, Column.USERID, Column.EXTERNAL_USERID),
         ]
     ),
     sorted_by=(Column.USERID,),
@@ -51,14 +53,14 @@ ITEMS = Table(
     "offline/common/items.parquet",
     _SPLIT,
     "Each item of the items' file or the ratings, by itemid: the vocabulary's index, title, genres, other categories.",
-    lambda: pa.schema(
-        [
+    _of_dataset(
+        lambda data: [
             (Column.ITEMID, pa.int64()),
             (Column.ITEM_INDEX, pa.int32()),
             (Column.TITLE, pa.string()),
             (Column.GENRES, pa.list_(pa.string())),
-            *fields(tuple(DATASET.load().features.categories.item), pa.uint8()),
-            *_external(Column.ITEMID, Column.EXTERNAL_ITEMID),
+            *fields(tuple(data.categories.item), pa.uint8()),
+            *external_field(data, Column.ITEMID, Column.EXTERNAL_ITEMID),
         ]
     ),
     sorted_by=(Column.ITEMID,),
@@ -82,7 +84,7 @@ HISTORY = Table(
     "offline/common/history.parquet",
     _TERMS,
     "The history window just before each offline impression.",
-    lambda: pa.schema([(Column.IMPRESSION, pa.int64()), *fields(DATASET.load().features.history_counts, pa.uint8())]),
+    _of_dataset(lambda data: [(Column.IMPRESSION, pa.int64()), *fields(data.features.history_counts, pa.uint8())]),
     sorted_by=(Column.IMPRESSION,),
     aligned_with=OFFLINE_IMPRESSIONS,
 )
@@ -90,7 +92,7 @@ USER_HISTORY = Table(
     "offline/common/user_history.parquet",
     _TERMS,
     "The window after each user's last offline row, for serving.",
-    lambda: pa.schema([(Column.USERID, pa.int64()), *fields(DATASET.load().features.history_counts, pa.uint8())]),
+    _of_dataset(lambda data: [(Column.USERID, pa.int64()), *fields(data.features.history_counts, pa.uint8())]),
     sorted_by=(Column.USERID,),
     aligned_with=USERS,
 )
@@ -98,7 +100,7 @@ ITEM_GENRES = Table(
     "offline/common/item_genres.parquet",
     _TERMS,
     "A flag for each genre of each item.",
-    lambda: pa.schema([(Column.ITEMID, pa.int64()), *fields(DATASET.load().features.genre_flags, pa.uint8())]),
+    _of_dataset(lambda data: [(Column.ITEMID, pa.int64()), *fields(data.features.genre_flags, pa.uint8())]),
     sorted_by=(Column.ITEMID,),
     aligned_with=ITEMS,
 )
@@ -216,10 +218,10 @@ TRAINING_FRAME = Table(
     "offline/rank/training_frame.parquet",
     _FEATURES,
     "Of each offline impression: the features in the declared order, label and split.",
-    lambda: pa.schema(
-        [
+    _of_dataset(
+        lambda data: [
             (Column.IMPRESSION, pa.int64()),
-            *feature_fields(DATASET.load().features.columns),
+            *feature_fields(data.features.columns),
             (Column.LABEL, pa.uint8()),
             (Column.SPLIT, pa.uint8()),
         ]
@@ -231,7 +233,7 @@ USER_FEATURES = Table(
     "offline/rank/user_features.parquet",
     _FEATURES,
     "Each user's features for serving.",
-    lambda: pa.schema([(Column.USERID, pa.int64()), *feature_fields(DATASET.load().features.user_columns)]),
+    _of_dataset(lambda data: [(Column.USERID, pa.int64()), *feature_fields(data.features.user_columns)]),
     sorted_by=(Column.USERID,),
     aligned_with=USERS,
 )
@@ -239,7 +241,7 @@ ITEM_FEATURES = Table(
     "offline/rank/item_features.parquet",
     _FEATURES,
     "Each item's features for serving.",
-    lambda: pa.schema([(Column.ITEMID, pa.int64()), *feature_fields(DATASET.load().features.item_columns)]),
+    _of_dataset(lambda data: [(Column.ITEMID, pa.int64()), *feature_fields(data.features.item_columns)]),
     sorted_by=(Column.ITEMID,),
     aligned_with=ITEMS,
 )

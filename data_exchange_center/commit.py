@@ -44,6 +44,7 @@ class Writer:
         if artefact not in self._promised:
             raise ArtefactError(f"{artefact.path} is not among the WRITES of this stage.")
         place = artefact.file.with_name(artefact.file.name + self._suffix)
+        self.written[artefact] = place
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             artefact.write(place, content)
@@ -51,8 +52,6 @@ class Writer:
             if shutil.disk_usage(place.parent).free > NO_ROOM:
                 raise
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place)) from error
-        finally:
-            self.written[artefact] = place
 
     def check_complete(self) -> None:
         """Raises ArtefactError when something promised was not written."""

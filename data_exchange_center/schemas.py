@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from data_exchange_center.columns import Column
+from data_exchange_center.dataset import DatasetDocument
 
 Field = tuple[str, pa.DataType]
 
@@ -20,6 +21,11 @@ IMPRESSION: list[Field] = [
 def fields(names: tuple[str, ...], kind: pa.DataType) -> list[Field]:
     """Fields of one type."""
     return [(name, kind) for name in names]
+
+
+def external_field(dataset: DatasetDocument, key: str, name: str) -> list[Field]:
+    """The column `name` of the ids as they came, where those of `key` are text."""
+    return [(name, pa.string())] if key in dataset.text_ids else []
 
 
 def feature_fields(names: tuple[str, ...]) -> list[Field]:

@@ -157,15 +157,17 @@ def main() -> None:
     users = with_external_ids(users, Column.USERID, Column.EXTERNAL_USERID, raw)
     movies = add_missing(data.movies(), Column.ITEMID, np.unique(itemid), data.movies_file)
     movies = with_external_ids(movies, Column.ITEMID, Column.EXTERNAL_ITEMID, raw)
-    if data.fixed_categories is None:
+    categories = data.fixed_categories
+    if categories is None:
         movies = with_titles(movies)
-    categories = data.fixed_categories or categories_of(users, movies)
+        categories = categories_of(users, movies)
     text_ids = {Column.USERID: Column.EXTERNAL_USERID, Column.ITEMID: Column.EXTERNAL_ITEMID}
     offline = impressions.filter(pa.array(~online)).append_column(Column.SPLIT, pa.array(split[~online]))
-    parts = {name: impressions[Column.LABEL].to_numpy()[~online & (split == part)] for name, part in PARTS.items()}
+    labels = impressions[Column.LABEL].to_numpy()
+    parts = {name: labels[~online & (split == part)] for name, part in PARTS.items()}
     if sentence := lack(parts, data.scale, data.online_rows):
         logger.warning("The stages after preprocessing will refuse these data: %s", sentence)
-    rows = row_counts(impressions[Column.LABEL].to_numpy(), online, split, repeated=int(again.sum()))
+    rows = row_counts(labels, online, split, repeated=int(again.sum()))
     with writing(WRITES) as out:
         out.save(
             catalogue.OFFLINE_IMPRESSIONS, offline.add_column(0, Column.IMPRESSION, pa.array(np.arange(len(offline))))

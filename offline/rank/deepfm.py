@@ -134,6 +134,11 @@ class DeepFM(nn.Module):
             width = out
         self.mlp = nn.Sequential() if deep_inputs == "none" else nn.Sequential(*layers, nn.Linear(width, 1))
 
+    @classmethod
+    def of(cls, settings: DeepFmSettings) -> "DeepFM":
+        """Unfitted, with the layers that the settings (another's `settings`) describe."""
+        return cls(declare(settings.categories), settings.sizes, settings.hidden, settings.deep_inputs)
+
     def standardise_by(self, dense: Tensor) -> None:
         """Takes the standardisation layer's statistics from the training rows [n, dense features]."""
         dense = dense.float()
@@ -182,6 +187,6 @@ class DeepFM(nn.Module):
 
 def deepfm_from(settings: DeepFmSettings, state: Mapping[str, Tensor]) -> DeepFM:
     """The model that `settings` (its `DeepFM.settings`) and a state dict describe, ready to score."""
-    model = DeepFM(declare(settings.categories), settings.sizes, settings.hidden, settings.deep_inputs)
+    model = DeepFM.of(settings)
     model.load_state_dict(dict(state))
     return model.eval()

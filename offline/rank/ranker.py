@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from data_exchange_center.columns import Column
 from data_exchange_center.documents import RankerDocument
-from data_exchange_center.features import RECALL_FEATURES, declare
+from data_exchange_center.features import RECALL_FEATURES
 from data_exchange_center.limits import RANKER_IMPRESSIONS
 from offline.lookup import rows_of
 from offline.rank.deepfm import DeepFM
@@ -239,12 +239,10 @@ class Ranker(nn.Module):
 
 def ranker_from(document: RankerDocument, state: dict[str, Tensor]) -> Ranker:
     """The model that a document and a state dict describe, ready to score."""
-    settings = document.settings
-    sizes = settings.sizes
+    sizes = document.settings.sizes
     knowledge = empty_knowledge(
         sizes[Column.USER_INDEX], sizes[Column.ITEM_INDEX], document.vector_dim, document.fm_dim
     )
-    deepfm = DeepFM(declare(settings.categories), sizes, settings.hidden, settings.deep_inputs)
-    ranker = Ranker.unfitted(deepfm, CandidateKnowledge(knowledge))
+    ranker = Ranker.unfitted(DeepFM.of(document.settings), CandidateKnowledge(knowledge))
     ranker.load_state_dict(state)
     return ranker.eval()

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from offline.preprocess.readers.text import (
     checked_header,
     count_rule,
     fault,
+    fault_of_line,
     split_fields,
 )
 from offline.preprocess.readers.times import in_seconds
@@ -93,14 +93,7 @@ def read_ratings(file: Path, layout: RatingsFormat) -> pa.Table:
     )
     if not valid:
         raise _first_fault(file, layout, names, "a value is out of range")
-    return in_seconds(table, file.name, lambda row, rule: _fault_of_row(file, row + 1 + layout.has_header, rule))
-
-
-def _fault_of_row(file: Path, number: int, rule: str) -> DataError:
-    """The error of a line by its number from 1."""
-    with file.open("rb") as lines:
-        line = next(islice(lines, number - 1, None)).decode("utf-8", "backslashreplace")
-    return fault(file, number, rule, line)
+    return in_seconds(table, file.name, lambda row, rule: fault_of_line(file, row + 1 + layout.has_header, rule))
 
 
 def _read_columns(file: Path, layout: RatingsFormat, names: tuple[str, ...]) -> pa.Table:

@@ -10,6 +10,7 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -41,6 +42,13 @@ def fault(file: Path, number: int, rule: str, line: str, remedy: str = "correct 
         line: its text, of which the beginning is shown.
     """
     return DataError(f"{file}, line {number}: {rule}. The line reads {line.strip()[:80]!r}: {remedy}.")
+
+
+def fault_of_line(file: Path, number: int, rule: str) -> DataError:
+    """The same of a line that is not at hand, which is looked up by its number."""
+    with file.open("rb") as lines:  # in binary, a line ends at a line feed alone
+        line = next(islice(lines, number - 1, None)).decode("utf-8", "backslashreplace")
+    return fault(file, number, rule, line)
 
 
 def checked_header(file: Path, line: str, required: Sequence[str]) -> tuple[str, ...]:

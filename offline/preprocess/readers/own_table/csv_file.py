@@ -7,7 +7,6 @@ is the comma, or the semicolon or tab with which the first line names the requir
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from offline.preprocess.readers.text import (
     check_text,
     count_rule,
     fault,
+    fault_of_line,
     read_fields,
     read_lines,
     split_fields,
@@ -28,7 +28,7 @@ from offline.preprocess.readers.text import (
 DELIMITERS = (",", ";", "\t")
 REPEATED = pa.dictionary(pa.int32(), pa.string())
 BLOCK = 16 << 20  # bytes that Arrow parses at once; a line must fit
-PIECE = 1 << 24  # bytes in which line feeds are counted
+PIECE = 1 << 24  # bytes that are decoded, and in which line feeds are counted, at once
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Utf8Csv:
     """A CSV in UTF-8, of a hundred million lines if need be."""
 
     file: Path
+    lines: int  # the header not counted
     names: tuple[str, ...]
     delimiter: str
 
@@ -45,8 +46,7 @@ class Utf8Csv:
         Raises:
             DataError: a line has more or fewer fields, or a quote that is not closed.
         """
-        lines = _count_lines(self.file) - 1
-        if lines == 0:
+        if self.lines == 0:
             return pa.table({name: pa.array([], pa.string()) for name in names})
         rows, reason = 0, "its rows are not its lines"
         try:
@@ -64,7 +64,7 @@ class Utf8Csv:
             rows = table.num_rows
         except pa.ArrowInvalid as error:
             reason = str(error)
-        if rows != lines or self._is_open_at_the_end():
+        if rows != self.lines or self._is_open_at_the_end():
             raise self._first_fault(reason)
         return table
 
@@ -77,9 +77,7 @@ class Utf8Csv:
 
     def fault(self, row: int, rule: str) -> DataError:
         """The error of a line."""
-        with self.file.open("rb") as lines:
-            line = next(islice(lines, row + 1, None)).decode("utf-8", "backslashreplace")
-        return fault(self.file, row + 2, rule, line)
+        return fault_of_line(self.file, row + 2, rule)
 
     def _first_fault(self, reason: str) -> DataError:
         """Only after the fast reader has refused the file: finds the line to show."""
@@ -122,7 +120,8 @@ def open_csv(file: Path, required: Sequence[str]) -> "Utf8Csv | OtherCsv":
     Raises:
         DataError: it is empty or no text.
     """
-    if not _is_utf8(file):
+    count = _count_utf8_lines(file)
+    if count is None:
         lines = read_lines(file)
         body = replace(lines, texts=lines.texts[1:], first=2)
         return OtherCsv(body, *_header(file, lines.texts[0], required))
@@ -130,19 +129,9 @@ def open_csv(file: Path, required: Sequence[str]) -> "Utf8Csv | OtherCsv":
         check_text(file, content.read(LOOKED_AT))
         content.seek(0)
         first = content.readline()
-    return Utf8Csv(file, *_header(file, first.decode("utf-8-sig", "backslashreplace").rstrip("\r\n"), required))
-
-
-def _is_utf8(file: Path) -> bool:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with file.open("rb") as content:
-        try:
-            while piece := content.read(PIECE):
-                decoder.decode(piece)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return False
-    return True
+    return Utf8Csv(
+        file, count - 1, *_header(file, first.decode("utf-8-sig", "backslashreplace").rstrip("\r\n"), required)
+    )
 
 
 def _header(file: Path, line: str, required: Sequence[str]) -> tuple[tuple[str, ...], str]:
@@ -164,11 +153,17 @@ def _has_content(file: Path) -> bool:
         return bool(content.read(LOOKED_AT).removeprefix(codecs.BOM_UTF8).strip())
 
 
-def _count_lines(file: Path) -> int:
-    """Lines, the last one ended or not."""
+def _count_utf8_lines(file: Path) -> int | None:
+    """Lines, the last one ended or not; None where they are not all UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
     count, last = 0, b""
     with file.open("rb") as content:
-        while piece := content.read(PIECE):
-            count += piece.count(b"\n")
-            last = piece[-1:]
+        try:
+            while piece := content.read(PIECE):
+                decoder.decode(piece)
+                count += piece.count(b"\n")
+                last = piece[-1:]
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return None
     return count + (last not in (b"", b"\n"))

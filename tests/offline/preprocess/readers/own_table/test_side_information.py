@@ -6,28 +6,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from data_exchange_center.external_ids import internal_id
 from offline.preprocess.readers.recognise import recognise
 from offline.preprocess.readers.text import DataError
+from testkit.own_table import Content, write_folder
 
 INTEGERS = "userid,itemid,rating,timestamp\n1,7,3,4\n2,8,4,4\n"
 TEXTS = "userid,itemid,rating,timestamp\nu1,i7,3,4\n002,i8,4,4\n"
 
 
-def frames(
-    folder: Path, ratings: str, description: str = "", **files: str | bytes | dict[str, Any]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    (folder / "dataset.toml").write_text(description)
-    (folder / "ratings.csv").write_text(ratings)
-    for name, content in files.items():
-        file = folder / name.replace("_", ".")
-        if isinstance(content, dict):
-            pq.write_table(pa.table(content), file)
-        else:
-            file.write_bytes(content if isinstance(content, bytes) else content.encode())
+def frames(folder: Path, ratings: str, description: str = "", **files: Content) -> tuple[pd.DataFrame, pd.DataFrame]:
+    write_folder(folder, description, ratings_csv=ratings, **files)
     data = recognise(folder, "")
     return data.users(), data.movies()
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from data_exchange_center.dataset import RatingScale
@@ -16,21 +15,16 @@ from offline.preprocess.readers.own_table import csv_file, values
 from offline.preprocess.readers.own_table.source import OwnTable
 from offline.preprocess.readers.recognise import recognise
 from offline.preprocess.readers.text import DataError
+from testkit.own_table import Content, write_folder
 
 HEADER = "userid,itemid,rating,timestamp\n"
 ONE, OTHER = "0b7c1f7e-93a4-4a5c-8c5e-6a1f0e1d2c3b", "F47AC10B-58CC-4372-A567-0E02B2C3D479"
 NOON = 1_425_211_200  # 2015-03-01T12:00:00Z
 
 
-def table(folder: Path, description: str = "", **files: str | bytes | dict[str, Any]) -> OwnTable:
-    """The folder with these files: `ratings_csv` is ratings.csv."""
-    (folder / "dataset.toml").write_text(description, "utf-8")
-    for name, content in files.items():
-        file = folder / name.replace("_", ".")
-        if isinstance(content, dict):
-            pq.write_table(pa.table(content), file)
-        else:
-            file.write_bytes(content if isinstance(content, bytes) else content.encode())
+def table(folder: Path, description: str = "", **files: Content) -> OwnTable:
+    """The folder with these files, see `write_folder`."""
+    write_folder(folder, description, **files)
     data = recognise(folder, "")
     assert isinstance(data, OwnTable)
     return data
