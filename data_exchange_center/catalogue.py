@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from data_exchange_center import documents
-from data_exchange_center.artefact import Array, Json, StateDict, Table
+from data_exchange_center.artefact import Array, Json, StateDict
 from data_exchange_center.columns import Column
 from data_exchange_center.dataset import DatasetDocument
 from data_exchange_center.schemas import IMPRESSION, Field, external_field, feature_fields, fields
+from data_exchange_center.table_artefact import Table
 
 _SPLIT = "offline/preprocess/s1_data_split.py"
 _TERMS = "offline/preprocess/s2_term_trans.py"

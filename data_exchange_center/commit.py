@@ -74,7 +74,7 @@ class Writer:
     def discard(self) -> None:
         """Removes what was written beside the places."""
         for place in self.written.values():
-            place.unlink(missing_ok=True)
+            _remove(place)
 
 
 def complete_interrupted_commits() -> None:
@@ -87,7 +87,7 @@ def complete_interrupted_commits() -> None:
             continue  # another process has just completed it
         for source, target in moves:
             try:
-                os.replace(root / source, root / target)
+                _replace(root / source, root / target)
             except FileNotFoundError:
                 if not (root / target).exists():
                     raise
@@ -99,7 +99,30 @@ def remove_leftovers(artefacts: Artefacts) -> None:
     complete_interrupted_commits()
     for artefact in artefacts:
         for left in artefact.file.parent.glob(f"{artefact.file.name}.*.tmp"):
-            left.unlink(missing_ok=True)
+            _remove(left)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Moves a file or a folder to its place, whatever was there.
+
+    A file replaces a file in one step. Where a folder is involved, the old one is moved aside first: a process killed
+    in between leaves the move to the next reader, as any other.
+    """
+    if source.exists() and (source.is_dir() or target.is_dir()) and target.exists():
+        aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.old.tmp")
+        os.replace(target, aside)
+        os.replace(source, target)
+        _remove(aside)
+    else:
+        os.replace(source, target)
+
+
+def _remove(place: Path) -> None:
+    """Removes a file or a folder, if it is there."""
+    if place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,20 +1,37 @@
 """Digests of files and of tables, by which artefacts and loads are told apart."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+BLOCK_ROWS = 1 << 20  # of a table, which are digested together: by one process, however many parts the table has
 
-def file_digest(file: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
-    with file.open("rb") as content:
+
+def file_digest(place: Path) -> str:
+    """The sha256 of a file, or of the names and digests of a folder's files, in hexadecimal digits."""
+    if place.is_dir():
+        files = sorted(file for file in place.rglob("*") if file.is_file())
+        return combined_digest([f"{file.relative_to(place)} {file_digest(file)}" for file in files])
+    with place.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
+def combined_digest(digests: Sequence[str]) -> str:
+    """One digest of several, in their order."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
 def table_digest(table: pa.Table) -> str:
+    """sha256 of the rows: that of each BLOCK_ROWS of them, combined."""
+    blocks = [_block_digest(table.slice(start, BLOCK_ROWS)) for start in range(0, max(len(table), 1), BLOCK_ROWS)]
+    return combined_digest(blocks)
+
+
+def _block_digest(table: pa.Table) -> str:
     """sha256 of the rows, as Arrow would send them."""
     digest = hashlib.sha256()
 

@@ -4,8 +4,9 @@ import ast
 from pathlib import Path
 
 from data_exchange_center import catalogue
-from data_exchange_center.artefact import Artefact, Table
+from data_exchange_center.artefact import Artefact
 from data_exchange_center.settings import ROOT
+from data_exchange_center.table_artefact import Table
 
 ROOMS = ("data_exchange_center", "offline", "offline_to_online", "online", "services", "testkit", "benchmarks", "docs")
 

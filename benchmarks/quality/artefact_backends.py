@@ -8,12 +8,12 @@ import torch
 
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import BoolArray, Float32Array, Float64Array, FloatArray, Int64Array
-from data_exchange_center.artefact import Table
 from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.columns import Column
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from data_exchange_center.features import JOIN_KEYS, Entity, FeatureSet
 from data_exchange_center.serving_load import load_digest
+from data_exchange_center.table_artefact import Table
 from data_exchange_center.tables import to_matrix
 from data_exchange_center.user_state import genre_flags
 from offline.rank.ranker import CandidateKnowledge, Ranker, ranker_from

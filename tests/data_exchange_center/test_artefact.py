@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from data_exchange_center import catalogue
-from data_exchange_center.artefact import Array, Artefact, ArtefactError, Json, StateDict, Table
+from data_exchange_center.artefact import Array, Artefact, ArtefactError, Json, StateDict
 from data_exchange_center.columns import Column
 from data_exchange_center.commit import writing
 from data_exchange_center.settings import ROOT
+from data_exchange_center.table_artefact import Table
 from testkit.dataset import a_dataset
 
 USERS, ROWS = 10, 60
