@@ -13,7 +13,7 @@ INSTALL := $(UV) pip install --quiet --compile-bytecode --require-hashes
 NOT_SERVING := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install data offline services status load check serve run stop evaluate evaluate-offline bench pictures test lint lock
+.PHONY: help install spark data offline services status load check serve run stop evaluate evaluate-offline bench pictures test lint lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -35,10 +35,20 @@ install: .venv/.installed .venv-triton/.installed ## the two environments, from 
 	$(INSTALL) --python .venv-triton -r services/triton-requirements.lock
 	touch $@
 
+# Spark is installed for those who ask for it: it is larger than all else but torch.
+WITH_SPARK := $(if $(filter spark,$(ENGINE)),.venv/.spark-installed)
+
+.venv/.spark-installed: offline/engines/spark-requirements.lock .venv/.installed | $(filter .tools/bin/uv,$(UV))
+	$(INSTALL) --python .venv -r offline/engines/spark-requirements.lock
+	touch $@
+
+spark: .venv/.spark-installed ## a Spark cluster on this machine: a master and two workers, for ENGINE=spark
+	$(PY) -m services spark
+
 data: install ## the three raw files, by DATASET or DATA_DIR
 	$(PY) -m offline.preprocess.movielens
 
-offline: data ## all stages of offline/, redoing only what changed
+offline: data $(WITH_SPARK) ## all stages of offline/, redoing only what changed
 	$(PY) -m offline
 
 services: install ## the four servers, started and ready
@@ -82,7 +92,7 @@ pictures: install ## the readmes' charts in pic/, from the reports of the defaul
 stop: ## stops what was started, and nothing else
 	@if [ -x $(PY) ]; then $(PY) -m services stop; fi
 
-test: install .chromium ## all tests, on real servers too
+test: install .venv/.spark-installed .chromium ## all tests, on real servers too
 	$(PY) -m pytest
 
 # The page is tested in a real browser: installed where this may be done without asking, else left out by its tests.
@@ -98,6 +108,6 @@ lint: install ## ruff and mypy
 	$(PY) -m mypy
 
 lock: | $(filter .tools/bin/uv,$(UV)) ## pins the dependencies again
-	for name in requirements services/triton-requirements; do \
+	for name in requirements services/triton-requirements offline/engines/spark-requirements; do \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $$name.txt -o $$name.lock; \
 	done

@@ -33,9 +33,12 @@ class Split:
     """Values of the column `split` of the offline impressions.
 
     `train` and `valid` together are the training rows (the first 80 % of each user's offline rows);
-    `valid` is their last 10 %, on which every choice is made; `test` is the last 20 %, read once.
+    `valid` is their last 10 %, on which every choice is made; `test` is the last 20 %, read once. `online` marks a
+    user's last rows while the rows are split; those are then in a table of their own.
     """
 
     TRAIN = 0
     VALID = 1
     TEST = 2
+    ONLINE = 3
+    ALL = (TRAIN, VALID, TEST, ONLINE)

@@ -40,6 +40,15 @@ class Settings(BaseSettings):
     artefacts_dir: Path = Path("data_exchange_center")
     seed: int = 2024
 
+    engine: Literal["pandas", "spark"] = "pandas"  # what makes the tables that have a row for each rating
+    spark_master: str = "local[*]"
+    spark_part_rows: Annotated[int, Field(ge=1)] = 1_000_000  # rows that one task holds
+    spark_memory: Annotated[str, Field(pattern=r"^[0-9]+[mg]$")] = "2g"  # of the driver, each worker, its executor
+    spark_secret: SecretStr = SecretStr("")  # of the cluster that the master belongs to, where it has one
+    spark_port: Port = 7077  # of the cluster that `make spark` starts; so are the next two
+    spark_page_port: Port = 7078
+    spark_workers: Annotated[int, Field(ge=1)] = 2
+
     services: Literal["auto", "native", "docker"] = "auto"
     services_dir: Path = Path(".services")  # downloaded servers, shared by all stacks
     run_dir: Path = Path(".run")  # process ids, logs and data of one stack

@@ -20,7 +20,7 @@ def run_stage(main: Callable[[], None]) -> None:
     `is_expected = True`.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    for noisy in ("elastic_transport.transport", "httpx", "feast", "onnxscript", "torch.onnx"):
+    for noisy in ("elastic_transport.transport", "httpx", "feast", "onnxscript", "torch.onnx", "py4j"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         main()

@@ -27,8 +27,12 @@ Result = TypeVar("Result")
 class Parts(Protocol):
     """Rows that are too many for one process: what a stage saves in place of a table when an engine has made them."""
 
-    def write(self, folder: Path) -> None:
-        """Writes the rows as parquet files into the folder, each of which holds a range of their order."""
+    def write(self, folder: Path, schema: pa.Schema) -> None:
+        """Writes the rows as parquet files into the folder, each of which holds a range of their order.
+
+        Args:
+            schema: the declared one; a type that the engine does not have may be a wider one.
+        """
 
     def each(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
         """The function's result for each task, computed where the engine computes."""
@@ -58,7 +62,9 @@ class StoredTable:
 
     def fits(self, schema: pa.Schema) -> bool:
         """Whether it can be read as the schema: Spark has no unsigned integers, so that parts hold wider ones."""
-        return self.schema.names == schema.names if self.is_folder else self.schema.equals(schema)
+        if self.is_folder:
+            return not self.files or self.schema.names == schema.names
+        return bool(self.schema.equals(schema))
 
     def read(self, schema: pa.Schema) -> pa.Table:
         """The columns of the schema, all rows.
@@ -172,13 +178,15 @@ def check_block(block: Block) -> CheckedBlock:
     return CheckedBlock(in_order, other_key, table_digest(table))
 
 
-def write_parts(folder: Path, parts: Parts, key: str) -> StoredTable:
+def write_parts(folder: Path, parts: Parts, schema: pa.Schema, key: str) -> StoredTable:
     """Has the parts write themselves, and names them by the order of their rows, so that names and rows agree.
 
     Args:
         key: the column that each part holds a range of.
     """
-    parts.write(folder)
+    parts.write(folder, schema)
+    for left in folder.glob("[._]*"):
+        left.unlink()  # Spark's own checksums and mark of success, which no longer go with what is renamed
     firsts = {}
     for file in folder.glob("*.parquet"):
         with pq.ParquetFile(file) as parquet:

@@ -127,7 +127,7 @@ class Table(Artefact[pa.Table | Parts]):
         pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
 
     def _write_folder(self, folder: Path, parts: Parts) -> None:
-        stored = write_parts(folder, parts, self.sorted_by[0])
+        stored = write_parts(folder, parts, self.present_schema, self.sorted_by[0])
         self._check_columns(stored.schema if stored.files else self.present_schema)
         metadata = {SORTED_BY: json.dumps(self.sorted_by)}
         root = self.aligned_with

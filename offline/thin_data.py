@@ -8,8 +8,9 @@ from data_exchange_center.dataset import RatingScale
 ROWS_FOR_ALL_PARTS = 12  # offline rows of a user: 10 training rows, the last of which is of valid, and 2 of test
 
 
-# Of the rows of `train` (those of valid apart), `valid` and `test`; 1 where liked.
+# Of the rows of `train` (those of valid apart), `valid` and `test`: 1 where liked; and how many were liked and not.
 Labels = Mapping[str, UInt8Array]
+Counts = Mapping[str, tuple[int, int]]
 
 
 class ThinDataError(Exception):
@@ -18,15 +19,14 @@ class ThinDataError(Exception):
     is_expected = True
 
 
-def lack(labels: Labels, scale: RatingScale, online_rows: int) -> str | None:
+def lack(counts: Counts, scale: RatingScale, online_rows: int) -> str | None:
     """What the data lack, as a sentence with the rule and the counts; None where there is enough.
 
     Args:
-        labels: of each part.
+        counts: of each part.
         scale: which ratings are liked.
         online_rows: of each user, kept for the online evaluation.
     """
-    counts = {name: (int(part.sum()), int((part == 0).sum())) for name, part in labels.items()}
     if min(*counts["train"], *counts["test"]) > 0:
         return None
     told = ", ".join(f"{name} {liked:,} liked and {other:,} not" for name, (liked, other) in counts.items())
@@ -46,5 +46,6 @@ def check_enough(labels: Labels, scale: RatingScale, online_rows: int) -> None:
     Raises:
         ThinDataError: the rows to fit, or those of test, lack the one class or the other.
     """
-    if sentence := lack(labels, scale, online_rows):
+    counts = {name: (int(part.sum()), int((part == 0).sum())) for name, part in labels.items()}
+    if sentence := lack(counts, scale, online_rows):
         raise ThinDataError(sentence)

@@ -1,6 +1,6 @@
 """Starts, shows and stops the four servers, and the web server in the background.
 
-    python -m services start|status|serve|serving|stop        (or: make services, status, serve, stop)
+    python -m services start|status|serve|serving|spark|stop  (or: make services, status, serve, spark, stop)
 
 `SERVICES=docker` uses compose.yaml, `SERVICES=native` starts them without Docker, `auto` finds out whether an engine
 is there. `serving` ends with status 0 when the web server responds and with 3 when it does not; any other status is a
@@ -28,6 +28,7 @@ def serving(settings: Settings) -> None:
 
 VERBS: dict[str, Callable[[Settings], None]] = {
     "start": stack.start,
+    "spark": stack.start_spark,
     "status": stack.status,
     "serve": stack.serve,
     "serving": serving,

@@ -8,8 +8,8 @@ from functools import partial
 import tenacity
 
 from data_exchange_center.settings import ROOT, Settings
-from services import compose, elasticsearch_server, feast_server, redis_server, triton_server
-from services.credentials import with_passwords
+from services import compose, elasticsearch_server, feast_server, redis_server, spark_cluster, triton_server
+from services.credentials import SPARK_SECRET, with_passwords
 from services.processes import Port, Recorder, ServiceError, check_port_free
 from services.readiness import responds
 
@@ -138,6 +138,20 @@ def serve(settings: Settings) -> None:
     )
 
 
+def start_spark(settings: Settings) -> None:
+    """Starts what is not running of the Spark cluster, and waits until its workers are there.
+
+    Raises:
+        ServiceError: it is not installed, cannot be started or is not ready in time.
+    """
+    recorder, settings = recorder_of(settings), with_passwords(settings, SPARK_SECRET)
+    spark_cluster.start(settings, recorder)
+    told = f"the cluster: make offline ENGINE=spark SPARK_MASTER={spark_cluster.address(settings)}"
+    _wait(
+        {spark_cluster.MASTER: partial(spark_cluster.is_ready, settings)}, recorder, lambda _: print(told, flush=True)
+    )
+
+
 def is_serving(settings: Settings) -> bool:
     """Whether the web server responds; of which data set and how well is for the caller to find out."""
     return responds(f"http://{settings.web_host}:{settings.web_port}/health")
@@ -146,7 +160,9 @@ def is_serving(settings: Settings) -> bool:
 def stop(settings: Settings) -> None:
     """Stops what this stack started, by its records, the web server first; and the containers, if it started those."""
     recorder = recorder_of(settings)
-    for name in sorted(recorder.names(), key=STOP_ORDER.index):
+    # What is in no order, as Spark's workers and master, which no server uses, stops last.
+    order = {name: place for place, name in enumerate(STOP_ORDER)}
+    for name in sorted(recorder.names(), key=lambda name: order.get(name, len(order))):
         if recorder.stop(name):
             print(f"stopped {name}")
     if compose.in_docker(settings):

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 # An own table may have more. Each category is a value of 8 bits, and each genre is three of the model's features.
 MOST_CATEGORIES, MOST_GENRES = 255, 64
+EXTERNAL = {Column.USERID: Column.EXTERNAL_USERID, Column.ITEMID: Column.EXTERNAL_ITEMID}
 NO_GENRES = ("unlisted",)  # the vocabulary where items have no genres: no item has this one
 
 
@@ -51,21 +52,34 @@ def add_missing(table: pd.DataFrame, key: str, ids: Int64Array, file: str | None
     return table.set_index(key).reindex(np.union1d(table[key].to_numpy(), ids)).rename_axis(key).reset_index()
 
 
-def with_external_ids(table: pd.DataFrame, key: str, external: str, ratings: pa.Table) -> pd.DataFrame:
+def external_ids(ratings: pa.Table) -> dict[str, pd.Series]:
+    """By userid and itemid, where those are text: the text of each id that occurs.
+
+    Args:
+        ratings: n rows that may hold the text besides, as a dictionary.
+    """
+    texts = {}
+    for key, external in EXTERNAL.items():
+        if external in ratings.column_names:
+            coded = ratings[external].unify_dictionaries().combine_chunks()
+            ids = np.empty(len(coded.dictionary), np.int64)
+            ids[coded.indices.to_numpy()] = ratings[key].to_numpy()
+            texts[key] = pd.Series(coded.dictionary.to_pylist(), ids)
+    return texts
+
+
+def with_external_ids(table: pd.DataFrame, key: str, texts: Mapping[str, pd.Series]) -> pd.DataFrame:
     """The table, its ids as they came known of those, too, that only the ratings hold; nothing where ids are integers.
 
     Args:
-        key, external: names of the column of the ids, and of the ids as they came.
-        ratings: n rows that may hold both, the latter as a dictionary.
+        key: name of the column of the ids.
+        texts: see `external_ids`.
     """
-    if external not in ratings.column_names:
+    if key not in texts:
         return table
-    coded = ratings[external].unify_dictionaries().combine_chunks()
-    ids = np.empty(len(coded.dictionary), np.int64)
-    ids[coded.indices.to_numpy()] = ratings[key].to_numpy()
-    known = pd.Series(coded.dictionary.to_pylist(), ids)
+    external = EXTERNAL[key]
     own = table[external] if external in table else pd.Series(index=table.index, dtype=object)
-    return table.assign(**{external: own.fillna(table[key].map(known))})
+    return table.assign(**{external: own.fillna(table[key].map(texts[key]))})
 
 
 def with_titles(movies: pd.DataFrame) -> pd.DataFrame:

@@ -30,7 +30,7 @@ class ArrayParts:
     table: pa.Table
     bounds: Sequence[int]
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, schema: pa.Schema) -> None:
         folder.mkdir()
         (folder / "_SUCCESS").touch()
         wider = pa.schema([(f.name, pa.int16() if f.type == pa.uint8() else f.type) for f in self.table.schema])

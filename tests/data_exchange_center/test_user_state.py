@@ -15,7 +15,7 @@ from data_exchange_center.user_state import (
     window_counts,
 )
 from data_exchange_center.vocabularies import GENRES as VOCABULARY
-from offline.preprocess.s1_data_split import time_order
+from offline.preprocess.splitting import time_order
 
 GENRES = 3
 rows = st.lists(

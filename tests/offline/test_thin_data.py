@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from data_exchange_center.columns import Split
 from data_exchange_center.dataset import MOVIELENS_SCALE, RatingScale
-from offline.preprocess.s1_data_split import split_rows
+from offline.preprocess.splitting import split_rows
 from offline.thin_data import ROWS_FOR_ALL_PARTS, ThinDataError, check_enough, lack
 
 
@@ -34,12 +35,14 @@ def test_too_little_is_refused_with_rule_and_counts(labels: dict[str, list[int]]
 
 
 def test_the_rule_is_that_of_the_data_set() -> None:
-    sentence = lack(labels_of(), RatingScale(lowest=0, highest=1, positive_above=0.5), 3)
+    sentence = lack(
+        dict.fromkeys(("train", "valid", "test"), (0, 0)), RatingScale(lowest=0, highest=1, positive_above=0.5), 3
+    )
     assert sentence and "ratings above 0.5 (liked)" in sentence and "any rating of 0.5 or less" in sentence
     assert "The last 3 ratings" in sentence and "users need 4 or more, and 15 to be in every part" in sentence
 
 
 def test_so_many_rows_put_a_user_into_every_part() -> None:
     for rows, parts in ((ROWS_FOR_ALL_PARTS, 3), (ROWS_FOR_ALL_PARTS - 1, 2)):
-        online, split = split_rows(np.ones(rows + 5, np.int64), 5)
-        assert len(set(split[~online].tolist())) == parts
+        split = split_rows(np.ones(rows + 5, np.int64), 5)
+        assert len(set(split[split != Split.ONLINE].tolist())) == parts
