@@ -145,3 +145,16 @@ def test_the_daily_run_is_what_make_does(rendered: Rendered) -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     verbs = dict(re.findall(r"^([a-z]+):.*\n\t\$\(PY\) -m ([\w.]+)$", makefile, re.M))
     assert modules == [verbs[verb] for verb in ("data", "offline", "load", "check")]
+
+
+@pytest.mark.parametrize("page", ["docs/kubernetes.md", "docs/zh/kubernetes.md"])
+def test_the_page_names_what_exists(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    for path in re.findall(r"services/kubernetes/[\w./-]*\w", text):
+        assert (ROOT / path).exists() or path.endswith(("/secrets.env", "/certificates")), path
+    images = {container["image"] for _, container in render("small").containers}
+    assert {f"{PROJECT}:{tag}" for tag in re.findall(rf"{PROJECT}:([\d.]+)", text)} == {
+        image for image in images if image.startswith(PROJECT)
+    }
+    for kind, name in re.findall(r"\b(cronjob|service)/([\w-]+)", text):
+        assert render("small").named({"cronjob": "CronJob", "service": "Service"}[kind], name)
