@@ -127,10 +127,11 @@ def test_lists_of_nodes_name_every_pod() -> None:
 
 
 def test_images_and_commands_are_those_of_compose(rendered: Rendered) -> None:
-    images = {service["image"] for service in COMPOSE.values()}
+    files = [yaml.safe_load(file.read_text("utf-8")) for file in (ROOT / "services").glob("compose*.yaml")]
+    pinned = dict(s["image"].split(":") for file in files for s in file["services"].values() if "image" in s)
     used = {container["image"] for _, container in rendered.containers}
-    outside = {image.split(":")[0] for image in used - images}
-    assert images <= used and outside <= {PROJECT, "nginx"}
+    assert {f"{name}:{tag}" for name, tag in pinned.items()} <= used
+    assert {image.split(":")[0] for image in used} == {*pinned, "nginx", PROJECT} and len(used) == 6
     for service in ("feast", "triton"):
         container = rendered.container(service)
         words = iter(container["args"])
