@@ -13,7 +13,7 @@ INSTALL := $(UV) pip install --quiet --compile-bytecode --require-hashes
 NOT_SERVING := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install data offline services status load check serve run stop evaluate evaluate-offline bench pictures test lint lock
+.PHONY: help install data offline services status load check serve run cluster stop evaluate evaluate-offline bench pictures test lint lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -63,6 +63,12 @@ run: install ## everything: install, data, offline, services, load, check, serve
 	$(MAKE) --no-print-directory check
 	$(MAKE) --no-print-directory serve
 	$(PY) -m online.main.s2_client --size 10
+
+cluster: export TOPOLOGY = cluster
+cluster: offline ## several nodes of each service on this machine: starts those that are missing, loads them if need be
+	$(PY) -m services start
+	$(PY) -m offline_to_online --unless-loaded
+	$(PY) -m services serve
 
 evaluate: install ## how good the lists are, through the server: report and charts in .run/
 	@$(PY) -m services serving; status=$$?; \
