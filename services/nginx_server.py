@@ -10,6 +10,7 @@ from services.processes import Port, Recorder, ServiceError
 from services.readiness import responds
 
 HEALTH = "/nginx-health"
+ROOTS_FOLDERS = ("/usr/sbin", "/usr/local/sbin")  # where packages put it, and which are on root's PATH alone
 # Requests are small: a larger body than the server takes is its to refuse, a much larger one ends here.
 CONFIGURATION = """# Made by services/nginx_server.py at each start.
 worker_processes 1;
@@ -136,7 +137,7 @@ def start(settings: Settings, recorder: Recorder) -> None:
     Raises:
         ServiceError: it is not installed.
     """
-    program = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+    program = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), *ROOTS_FOLDERS]))
     if not program:
         raise ServiceError(
             "the cluster needs nginx in front of its web servers, and there is none: install it (Debian: "

@@ -73,7 +73,7 @@ class ListsAndEvents:
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._moments = itertools.count(int(time.time()) - 10_000_000)  # each event has a time of its own
         self._threads = ThreadPoolExecutor(LIST_CLIENTS + EVENT_CLIENTS)
-        clients: list[Callable[[int], None]] = [self._ask] * LIST_CLIENTS + [self._tell] * EVENT_CLIENTS
+        clients: Sequence[Callable[[int], None]] = [*[self._ask] * LIST_CLIENTS, *[self._tell] * EVENT_CLIENTS]
         self._running = [self._threads.submit(client, number) for number, client in enumerate(clients)]
 
     def next_seen(self) -> Seen:

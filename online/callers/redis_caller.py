@@ -255,15 +255,18 @@ class RedisCaller:
         """
         key = REDIS_RECENT.format(userid)
 
-        def transaction(pipe: redis.client.Pipeline) -> bool:
-            is_newest = (pipe.get(key) or b"[]") == impressions_json(recent).encode()
-            pipe.multi()
-            if is_newest:
-                pipe.set(REDIS_VECTOR.format(userid), json.dumps(vector.tolist()))
-            return is_newest
+        def change(client: redis.Redis) -> bool:
+            def transaction(pipe: redis.client.Pipeline) -> bool:
+                is_newest = (client.get(key) or b"[]") == impressions_json(recent).encode()
+                pipe.multi()
+                if is_newest:
+                    pipe.set(REDIS_VECTOR.format(userid), json.dumps(vector.tolist()))
+                return is_newest
 
-        replaced: bool = self._at(key, lambda client: client.transaction(transaction, key, value_from_callable=True))  # type: ignore[assignment, arg-type]
-        return replaced
+            replaced: bool = client.transaction(transaction, key, value_from_callable=True)  # type: ignore[assignment, arg-type]
+            return replaced
+
+        return self._at(key, change)
 
     def feast_features(self) -> str:
         """The hash of the features that Feast's rows are of; empty where that is not known.
