@@ -88,7 +88,7 @@ pictures: install ## the readmes' charts in pic/, from the reports of the defaul
 stop: ## stops what was started, and nothing else
 	@if [ -x $(PY) ]; then $(PY) -m services stop; fi
 
-test: install .chromium ## all tests, on real servers too
+test: install .chromium .nginx ## all tests, on real servers too
 	$(PY) -m pytest
 
 # The page is tested in a real browser: installed where this may be done without asking, else left out by its tests.
@@ -96,6 +96,13 @@ test: install .chromium ## all tests, on real servers too
 .chromium:
 	@if ! command -v chromium google-chrome >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get install -y -qq chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || true; \
+	fi
+
+# The cluster has it in front; installed in the same way.
+.PHONY: .nginx
+.nginx:
+	@if ! PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get install -y -qq nginx-light >/dev/null || { apt-get update -qq && apt-get install -y -qq nginx-light >/dev/null; } || true; \
 	fi
 
 lint: install ## ruff and mypy

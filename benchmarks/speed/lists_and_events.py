@@ -19,7 +19,7 @@ from data_exchange_center.external_ids import ExternalId, internal_id
 from data_exchange_center.settings import Settings
 
 LIST_CLIENTS, EVENT_CLIENTS = 12, 4
-PAUSE_SECONDS = 0.05  # between two requests of a client: two cores also have to start what was killed
+PAUSE_SECONDS = 0.2  # between two requests of a client: the same two cores also start what was killed
 TIMEOUT = 20.0
 
 Event = tuple[int, int, int]  # userid and itemid as they are inside, and the time

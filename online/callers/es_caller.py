@@ -130,7 +130,8 @@ class ElasticsearchCaller:
         """
         try:
             body = recall_query(user, items, prefix)
-            response = self._client.search(index=index, filter_path=FILTER_PATH, **body)
+            # A node of a cluster that has a copy of the index searches it itself, rather than ask another.
+            response = self._client.search(index=index, filter_path=FILTER_PATH, preference="_local", **body)
             hits = response.body.get("hits", {}).get("hits", [])
             by_term = np.array([TERM_QUERY in hit["matched_queries"] for hit in hits], np.bool_)
             by_vector = np.array([VECTOR_QUERY in hit["matched_queries"] for hit in hits], np.bool_)
