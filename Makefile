@@ -13,7 +13,7 @@ INSTALL := $(UV) pip install --quiet --compile-bytecode --require-hashes
 NOT_SERVING := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install spark data offline services status load check serve run stop evaluate evaluate-offline bench pictures test lint lock
+.PHONY: help install spark data offline services status load check serve run cluster stop evaluate evaluate-offline bench pictures test lint lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -74,6 +74,12 @@ run: install ## everything: install, data, offline, services, load, check, serve
 	$(MAKE) --no-print-directory serve
 	$(PY) -m online.main.s2_client --size 10
 
+cluster: export TOPOLOGY = cluster
+cluster: offline ## several nodes of each service on this machine: starts those that are missing, loads them if need be
+	$(PY) -m services start
+	$(PY) -m offline_to_online --unless-loaded
+	$(PY) -m services serve
+
 evaluate: install ## how good the lists are, through the server: report and charts in .run/
 	@$(PY) -m services serving; status=$$?; \
 	if [ $$status = $(NOT_SERVING) ]; then echo "so everything is run first"; $(MAKE) --no-print-directory run; \
@@ -92,7 +98,7 @@ pictures: install ## the readmes' charts in pic/, from the reports of the defaul
 stop: ## stops what was started, and nothing else
 	@if [ -x $(PY) ]; then $(PY) -m services stop; fi
 
-test: install .venv/.spark-installed .chromium ## all tests, on real servers too
+test: install .venv/.spark-installed .chromium .nginx ## all tests, on real servers too
 	$(PY) -m pytest
 
 # The page is tested in a real browser: installed where this may be done without asking, else left out by its tests.
@@ -100,6 +106,13 @@ test: install .venv/.spark-installed .chromium ## all tests, on real servers too
 .chromium:
 	@if ! command -v chromium google-chrome >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get install -y -qq chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || true; \
+	fi
+
+# The cluster has it in front; installed in the same way.
+.PHONY: .nginx
+.nginx:
+	@if ! PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get install -y -qq nginx-light >/dev/null || { apt-get update -qq && apt-get install -y -qq nginx-light >/dev/null; } || true; \
 	fi
 
 lint: install ## ruff and mypy

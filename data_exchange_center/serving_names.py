@@ -7,18 +7,36 @@ from dataclasses import dataclass
 
 from data_exchange_center.features import Entity, FeatureSet
 
-# Redis, database 0. Values are JSON, so that `redis-cli get recsys:user_term:1` reads as what it is. Every key begins
-# with the project's name: whatever else the database holds is neither read nor deleted.
+# Redis, database 0. Values are JSON, so that `redis-cli get recsys:user_term:{1}` reads as what it is. Every key begins
+# with the project's name: whatever else the database holds is neither read nor deleted. Of a key with braces Redis
+# Cluster looks at what they hold alone, so that all keys of a user are on one node, and change in one transaction.
 REDIS_DATABASE = 0
-REDIS_TERM = "recsys:user_term:{}"
-REDIS_VECTOR = "recsys:user_vector:{}"
-REDIS_FILTER = "recsys:user_filter:{}"
-REDIS_RECENT = "recsys:user_recent:{}"  # the last TOWER_IMPRESSIONS, oldest first: [[itemid, rating, timestamp], ...]
-REDIS_EVENTS = "recsys:user_events:{}"  # a list of the events accepted since the last load, by arrival
-REDIS_PREFIXES = tuple(key.format("") for key in (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER, REDIS_RECENT, REDIS_EVENTS))
+REDIS_TERM = "recsys:user_term:{{{}}}"
+REDIS_VECTOR = "recsys:user_vector:{{{}}}"
+REDIS_FILTER = "recsys:user_filter:{{{}}}"
+# The last TOWER_IMPRESSIONS, oldest first: [[itemid, rating, timestamp], ...].
+REDIS_RECENT = "recsys:user_recent:{{{}}}"
+REDIS_EVENTS = "recsys:user_events:{{{}}}"  # a list of the events accepted since the last load, by arrival
+# In a cluster alone: the digest of the load that the user is of. On one node REDIS_LOAD tells, which is there as well.
+REDIS_USER_LOAD = "recsys:user_load:{{{}}}"
+REDIS_USER_KEYS = (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER, REDIS_RECENT, REDIS_EVENTS, REDIS_USER_LOAD)
 REDIS_LOAD = "recsys:load"  # the digest of the load that the users are of; absent while they are being replaced
 REDIS_FEAST = "recsys:feast_features"  # the hash of the features, and so of the ids, that Feast's rows are of
 REDIS_UNPUSHED = "recsys:unpushed_users"  # a set: users whose events have not reached Feast or their vector yet
+
+
+def redis_prefix(key: str) -> str:
+    """What every key of this kind begins with."""
+    return key.partition("{")[0]
+
+
+def redis_userid(key: str, found: bytes) -> str:
+    """What stands in a key of this kind for the user's id; empty where the key is of another form."""
+    before, after = key.format("\n").split("\n")
+    text = found.decode("utf-8", "replace")
+    is_of_form = text.startswith(before) and text.endswith(after)
+    return text[len(before) : len(text) - len(after)] if is_of_form else ""
+
 
 # Elasticsearch. The server searches the alias; the loader points it at a new index once that is complete.
 # Its name begins with the digest of the load, by which a search tells whose items it finds.

@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from data_exchange_center.addresses import Address, Nodes, addresses
 from data_exchange_center.serving_names import FEAST_REDIS_DATABASE
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV_FILE = ROOT / ".env"
 FEAST_REPOSITORY = ROOT / "data_exchange_center/online/feast"
+MOST_REPLICAS = 2  # of Elasticsearch's index, unless ES_REPLICAS says otherwise
 
 # What DATASET may be; all but the first are releases of MovieLens, by their names at GroupLens.
 Dataset = Literal[
@@ -50,6 +52,7 @@ class Settings(BaseSettings):
     spark_workers: Annotated[int, Field(ge=1)] = 2
 
     services: Literal["auto", "native", "docker"] = "auto"
+    topology: Literal["single", "cluster"] = "single"
     services_dir: Path = Path(".services")  # downloaded servers, shared by all stacks
     run_dir: Path = Path(".run")  # process ids, logs and data of one stack
 
@@ -73,6 +76,15 @@ class Settings(BaseSettings):
     web_threads: int = 8
     events_token: SecretStr = SecretStr("")
 
+    # With TOPOLOGY=cluster these stand for the hosts and ports above. Only Feast and the web server keep theirs: nginx
+    # listens there, in front of the nodes.
+    redis_nodes: Nodes = "127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003,127.0.0.1:7004,127.0.0.1:7005,127.0.0.1:7006"
+    es_nodes: Nodes = "127.0.0.1:9201,127.0.0.1:9202,127.0.0.1:9203"
+    es_replicas: Annotated[int, Field(ge=0)] | None = None
+    triton_nodes: Nodes = "127.0.0.1:8101,127.0.0.1:8111"
+    feast_nodes: Nodes = "127.0.0.1:6571,127.0.0.1:6572"
+    web_nodes: Nodes = "127.0.0.1:5001,127.0.0.1:5002"
+
     def folder(self, path: Path) -> Path:
         """A folder setting as an absolute path; a relative one counts from the repository's root, not from `.`."""
         return (ROOT / path.expanduser()).resolve()
@@ -94,23 +106,53 @@ class Settings(BaseSettings):
         return self.raw_data.name if self.data_dir else self.dataset
 
     @property
+    def is_cluster(self) -> bool:
+        """Whether each service is several nodes."""
+        return self.topology == "cluster"
+
+    @property
     def es_url(self) -> str:
-        """Elasticsearch's address."""
+        """The address of the one Elasticsearch."""
         return f"http://{self.es_host}:{self.es_port}"
+
+    @property
+    def es_urls(self) -> list[str]:
+        """Where clients find Elasticsearch: each of its nodes can answer."""
+        return [f"http://{node}" for node in addresses(self.es_nodes)] if self.is_cluster else [self.es_url]
+
+    @property
+    def index_replicas(self) -> int:
+        """How many nodes hold a copy of the index beside the one that holds the first."""
+        if self.es_replicas is not None:
+            return self.es_replicas
+        return min(len(self.es_urls) - 1, MOST_REPLICAS)
+
+    @property
+    def triton_addresses(self) -> tuple[Address, ...]:
+        """Where each Triton listens for gRPC."""
+        one = Address(self.triton_host, self.triton_grpc_port)
+        return addresses(self.triton_nodes) if self.is_cluster else (one,)
 
     @property
     def feast_url(self) -> str:
         """The Feast feature server's address."""
         return f"http://{self.feast_host}:{self.feast_port}"
 
+    @property
+    def feast_configuration(self) -> Path:
+        """Feast's own settings: a Redis Cluster is another kind of online store than a Redis."""
+        return FEAST_REPOSITORY / ("feature_store_cluster.yaml" if self.is_cluster else "feature_store.yaml")
+
     def feast_environment(self) -> dict[str, str]:
-        """The variables that feature_store.yaml and definitions.py read."""
+        """The variables that feast_configuration and definitions.py read."""
         password = self.redis_password.get_secret_value()
         # As JSON, since Feast takes what looks like a number for one.
         secret = f",password={json.dumps(password)}" if password else ""
+        # A cluster has database 0 alone: Feast's keys, which end in its project's name, begin as none of ours does.
+        one = f"{self.redis_host}:{self.redis_port},db={FEAST_REDIS_DATABASE}"
         return {
             "FEAST_DATA": str(self.artefacts / "online/feast/data"),
-            "FEAST_REDIS": f"{self.redis_host}:{self.redis_port},db={FEAST_REDIS_DATABASE}{secret}",
+            "FEAST_REDIS": (",".join(map(str, addresses(self.redis_nodes))) if self.is_cluster else one) + secret,
             "FEAST_USAGE": "False",
             "PYTHONPATH": str(ROOT),
         }

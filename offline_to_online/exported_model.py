@@ -190,13 +190,14 @@ def load_into_triton(model: TrainedModel, settings: Settings, caller: TritonCall
     configuration = model_configuration(model.declared, model.features, model.feature_hash, digest, load_digest())
     version = write_version(folder, content, configuration)
     caller.load(model.declared)
-    found, served = caller.infer(model.declared, [values.numpy() for values in model.example])
-    error = largest_difference(model.outputs(model.example), found)
-    if served.version != str(version) or not error <= SCORE_TOLERANCE:
-        raise LoadError(
-            f"Triton serves version {served.version} of {model.declared.name}, whose outputs differ by up to "
-            f"{error:.2g}; version {version} was loaded."
-        )
+    for node in caller.each:
+        found, served = node.infer(model.declared, [values.numpy() for values in model.example])
+        error = largest_difference(model.outputs(model.example), found)
+        if served.version != str(version) or not error <= SCORE_TOLERANCE:
+            raise LoadError(
+                f"Triton serves version {served.version} of {model.declared.name}, whose outputs differ by up to "
+                f"{error:.2g}; version {version} was loaded."
+            )
     remove_old_versions(folder)
     return (
         f"{model.declared.name} version {version} ({len(content) / 1e6:.1f} MB, weights {digest}) is served by Triton; "

@@ -12,7 +12,7 @@ from typing import NoReturn, TypeVar
 
 import pybreaker
 
-from online.callers.types import ServiceUnavailable, StoreFault
+from online.callers.types import NodeUnavailable, ServiceUnavailable, StoreFault
 from online.roles import SERVICES
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Breakers:
                 name=name,
                 state_storage=state,
                 throw_new_error_on_trip=False,
-                exclude=[StoreFault],
+                exclude=[StoreFault, NodeUnavailable],
             )
             for name, state in self._states.items()
         }

@@ -17,10 +17,11 @@ def is_ready(settings: Settings) -> bool:
     return responds(settings.feast_url + "/health")
 
 
-def start(settings: Settings, recorder: Recorder) -> None:
+def start(settings: Settings, recorder: Recorder, name: str = "feast") -> None:
     """`feast serve` from this environment."""
     (settings.artefacts / "online/feast/data").mkdir(parents=True, exist_ok=True)
     serve = ["serve", "--host", settings.feast_host, "--port", str(settings.feast_port), "--no-access-log"]
     serve += ["--max-requests", "0"]  # by default the only worker is replaced after 1000, and is away for seconds
-    command = [sys.executable, "-m", "feast.cli.cli", "-c", str(FEAST_REPOSITORY), *serve]
-    recorder.start("feast", command, settings.feast_environment(), FEAST_REPOSITORY)
+    repository = ["-c", str(FEAST_REPOSITORY), "-f", str(settings.feast_configuration)]
+    command = [sys.executable, "-m", "feast.cli.cli", *repository, *serve]
+    recorder.start(name, command, settings.feast_environment(), FEAST_REPOSITORY)

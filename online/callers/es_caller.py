@@ -27,12 +27,17 @@ FILTER_PATH = f"hits.hits._score,hits.hits.fields.{ES_ITEMID},hits.hits.matched_
 
 
 def elasticsearch_client(settings: Settings, timeout: float) -> Elasticsearch:
-    """A client with its pool of connections; it does not retry, since a late response is of no use to a request."""
+    """A client with its pool of connections.
+
+    It does not retry, since a late response is of no use to a request; of several nodes it asks the next where one
+    refuses or ends the connection, which takes no time.
+    """
+    urls = settings.es_urls
     return Elasticsearch(
-        settings.es_url,
+        urls,
         basic_auth=(settings.es_user, settings.es_password.get_secret_value()),
         request_timeout=timeout,
-        max_retries=0,
+        max_retries=len(urls) - 1,
         retry_on_timeout=False,
         serializer=OrjsonSerializer(),  # reads 200 hits in a third of the default's time
     )
@@ -125,7 +130,8 @@ class ElasticsearchCaller:
         """
         try:
             body = recall_query(user, items, prefix)
-            response = self._client.search(index=index, filter_path=FILTER_PATH, **body)
+            # A node of a cluster that has a copy of the index searches it itself, rather than ask another.
+            response = self._client.search(index=index, filter_path=FILTER_PATH, preference="_local", **body)
             hits = response.body.get("hits", {}).get("hits", [])
             by_term = np.array([TERM_QUERY in hit["matched_queries"] for hit in hits], np.bool_)
             by_vector = np.array([VECTOR_QUERY in hit["matched_queries"] for hit in hits], np.bool_)

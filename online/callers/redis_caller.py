@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
+from typing import TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -17,6 +18,8 @@ from data_exchange_center.serving_names import (
     REDIS_RECENT,
     REDIS_UNPUSHED,
     REDIS_VECTOR,
+    redis_prefix,
+    redis_userid,
 )
 from data_exchange_center.settings import Settings
 from online.callers.redis_values import (
@@ -33,6 +36,8 @@ from online.callers.redis_values import (
     user_recall,
 )
 from online.callers.types import Expected, Impression, LiveUser, UserRecall, lost_user
+
+Value = TypeVar("Value")
 
 
 def redis_client(settings: Settings, timeout: float) -> redis.Redis:
@@ -53,12 +58,40 @@ def redis_client(settings: Settings, timeout: float) -> redis.Redis:
     )
 
 
+def changed_keys(userid: int) -> list[str]:
+    """The keys that an event changes of a user."""
+    return [*live_keys(userid), REDIS_EVENTS.format(userid)]
+
+
+def write_change(pipe: redis.client.Pipeline, userid: int, before: LiveUser, after: LiveUser) -> int:
+    """Puts into a transaction what makes one state of a user of the other; returns how many events are new."""
+    new = after.events[len(before.events) :]
+    if after is not before:
+        values = (json.dumps(after.terms), json.dumps(after.seen), impressions_json(after.recent))
+        pipe.mset(dict(zip(live_keys(userid), values, strict=True)))
+        for event in new:
+            pipe.rpush(REDIS_EVENTS.format(userid), json.dumps(astuple(event)))
+    return len(new)
+
+
 class RedisCaller:
     """Reads what offline_to_online/recall/s1_user_to_redis.py wrote, and keeps it up to date with events."""
 
     def __init__(self, settings: Settings, timeout: float) -> None:
         """Opens no connection yet; `timeout` is in seconds, for connecting and for each response."""
         self._client = redis_client(settings, timeout)
+
+    def _at(self, key: str, operation: Callable[[redis.Redis], Value]) -> Value:
+        """The operation's result on the Redis that has the key: there is one Redis.
+
+        Raises:
+            ServiceUnavailable: Redis does not respond in time.
+            StoreFault: it holds something else under the key.
+        """
+        try:
+            return operation(self._client)
+        except FAULTS as error:
+            raise fault_of(error) from error
 
     def ping(self, expected: Expected) -> None:
         """Raises ServiceUnavailable unless Redis holds the users of the load that is expected."""
@@ -68,11 +101,8 @@ class RedisCaller:
 
     def loaded(self) -> str | None:
         """The digest of the load that the users are of; None where there is none, or where one is under way."""
-        try:
-            held: bytes | None = self._client.get(REDIS_LOAD)  # type: ignore[assignment]
-            return held.decode() if held else None
-        except FAULTS as error:
-            raise fault_of(error) from error
+        held: bytes | None = self._at(REDIS_LOAD, lambda client: client.get(REDIS_LOAD))  # type: ignore[assignment]
+        return held.decode() if held else None
 
     def users(self, userids: Sequence[int]) -> list[UserRecall | None]:
         """The recall data of each user, of whatever load, None for one that is not known.
@@ -132,11 +162,10 @@ class RedisCaller:
         Raises:
             ServiceUnavailable: as for `users`.
         """
-        prefix = REDIS_EVENTS.format("")
         try:
-            keys: list[bytes] = sorted(self._client.scan_iter(match=f"{prefix}*", count=10_000))
+            keys: list[bytes] = sorted(self._client.scan_iter(match=f"{redis_prefix(REDIS_EVENTS)}*", count=10_000))
             return {
-                int(key.decode().removeprefix(prefix)): self._events_of(self._client.lrange(key, 0, -1))  # type: ignore[arg-type]
+                int(redis_userid(REDIS_EVENTS, key)): self._events_of(self._client.lrange(key, 0, -1))  # type: ignore[arg-type]
                 for key in keys
             }
         except FAULTS as error:
@@ -170,23 +199,17 @@ class RedisCaller:
         def transaction(pipe: redis.client.Pipeline) -> dict[int, int]:
             if load is not None:
                 check_load(self._client.get(REDIS_LOAD), load)  # type: ignore[arg-type]
-            users = self._live_users(list(changes))  # after `transaction` has begun to watch the keys
+            users = self._live_users(self._client, list(changes))  # after `transaction` has begun to watch the keys
             pipe.multi()
             gained = {}
             for userid, before in users.items():
                 after = changes[userid](before)
-                new = after.events[len(before.events) :]
-                gained[userid] = len(new)
+                gained[userid] = write_change(pipe, userid, before, after)
                 if after is not before:
-                    values = (json.dumps(after.terms), json.dumps(after.seen), impressions_json(after.recent))
-                    pipe.mset(dict(zip(live_keys(userid), values, strict=True)))
-                    for event in new:
-                        pipe.rpush(REDIS_EVENTS.format(userid), json.dumps(astuple(event)))
                     pipe.sadd(REDIS_UNPUSHED, userid)
             return gained
 
-        of_user = [key for userid in changes for key in (*live_keys(userid), REDIS_EVENTS.format(userid))]
-        watched = [REDIS_LOAD, *of_user]
+        watched = [REDIS_LOAD, *(key for userid in changes for key in changed_keys(userid))]
         try:
             gained: dict[int, int] = self._client.transaction(  # type: ignore[assignment]
                 transaction,  # type: ignore[arg-type]
@@ -197,9 +220,9 @@ class RedisCaller:
         except FAULTS as error:
             raise fault_of(error) from error
 
-    def _live_users(self, userids: Sequence[int]) -> dict[int, LiveUser]:
+    def _live_users(self, client: redis.Redis, userids: Sequence[int]) -> dict[int, LiveUser]:
         """What events change of each user, all of it in one round trip."""
-        with self._client.pipeline(transaction=False) as pipe:
+        with client.pipeline(transaction=False) as pipe:
             for userid in userids:
                 pipe.mget(live_keys(userid))
                 pipe.lrange(REDIS_EVENTS.format(userid), 0, -1)
@@ -232,18 +255,18 @@ class RedisCaller:
         """
         key = REDIS_RECENT.format(userid)
 
-        def transaction(pipe: redis.client.Pipeline) -> bool:
-            is_newest = (self._client.get(key) or b"[]") == impressions_json(recent).encode()
-            pipe.multi()
-            if is_newest:
-                pipe.set(REDIS_VECTOR.format(userid), json.dumps(vector.tolist()))
-            return is_newest
+        def change(client: redis.Redis) -> bool:
+            def transaction(pipe: redis.client.Pipeline) -> bool:
+                is_newest = (client.get(key) or b"[]") == impressions_json(recent).encode()
+                pipe.multi()
+                if is_newest:
+                    pipe.set(REDIS_VECTOR.format(userid), json.dumps(vector.tolist()))
+                return is_newest
 
-        try:
-            replaced: bool = self._client.transaction(transaction, key, value_from_callable=True)  # type: ignore[assignment, arg-type]
+            replaced: bool = client.transaction(transaction, key, value_from_callable=True)  # type: ignore[assignment, arg-type]
             return replaced
-        except FAULTS as error:
-            raise fault_of(error) from error
+
+        return self._at(key, change)
 
     def feast_features(self) -> str:
         """The hash of the features that Feast's rows are of; empty where that is not known.
@@ -251,10 +274,8 @@ class RedisCaller:
         Raises:
             ServiceUnavailable: as for `users`.
         """
-        try:
-            return (self._client.get(REDIS_FEAST) or b"").decode()  # type: ignore[union-attr]
-        except FAULTS as error:
-            raise fault_of(error) from error
+        held: bytes | None = self._at(REDIS_FEAST, lambda client: client.get(REDIS_FEAST))  # type: ignore[assignment]
+        return (held or b"").decode()
 
     def set_feast_features(self, feature_hash: str) -> None:
         """Notes the hash of the features that Feast's rows are of from now on.
@@ -262,21 +283,13 @@ class RedisCaller:
         Raises:
             ServiceUnavailable: as for `users`.
         """
-        try:
-            self._client.set(REDIS_FEAST, feature_hash)
-        except FAULTS as error:
-            raise fault_of(error) from error
+        self._at(REDIS_FEAST, lambda client: client.set(REDIS_FEAST, feature_hash))
 
     def pushed(self, userid: int) -> None:
         """Notes that Feast and the user's vector follow from the newest impressions."""
-        try:
-            self._client.srem(REDIS_UNPUSHED, userid)
-        except FAULTS as error:
-            raise fault_of(error) from error
+        self._at(REDIS_UNPUSHED, lambda client: client.srem(REDIS_UNPUSHED, userid))
 
     def unpushed(self) -> list[int]:
         """Users with events that have not reached Feast or their vector yet."""
-        try:
-            return sorted(int(userid) for userid in self._client.smembers(REDIS_UNPUSHED))  # type: ignore[union-attr]
-        except FAULTS as error:
-            raise fault_of(error) from error
+        members: set[bytes] = self._at(REDIS_UNPUSHED, lambda client: client.smembers(REDIS_UNPUSHED))  # type: ignore[arg-type, return-value]
+        return sorted(map(int, members))

@@ -1,5 +1,8 @@
 """Triton over gRPC: one reused connection, and every call by one version of the model."""
 
+import copy
+import itertools
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +25,8 @@ CHANNEL = [
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_http_proxy", 0),
 ]
+UNAVAILABLE, DEADLINE_EXCEEDED = "StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"
+AWAY_SECONDS = 1.0  # for which a node that did not respond is asked after the others
 FAULTS = (InferenceServerException, AttributeError, ValueError, TypeError)
 
 Arrays = Sequence[npt.NDArray[Any]]
@@ -31,17 +36,49 @@ class TritonCaller:
     """Uses the two models that the loaders of offline_to_online/ wrote."""
 
     def __init__(self, settings: Settings, timeout: float) -> None:
-        """Opens the channel lazily; `timeout` is in seconds, for each call."""
-        address = f"{settings.triton_host}:{settings.triton_grpc_port}"
-        self._client = grpc.InferenceServerClient(address, channel_args=CHANNEL)
+        """Opens the channels lazily; `timeout` is in seconds, for each call."""
+        self._clients = [
+            grpc.InferenceServerClient(str(address), channel_args=CHANNEL) for address in settings.triton_addresses
+        ]
+        self._turn = itertools.cycle(range(len(self._clients)))
+        self._away: dict[int, float] = {}  # when a node did not respond, by its place
         self._timeout = timeout
         self._served: dict[str, ServedModel] = {}  # by the model's name
+
+    @property
+    def each(self) -> "list[TritonCaller]":
+        """A caller of each node alone."""
+        callers = []
+        for client in self._clients:
+            caller = copy.copy(self)
+            caller._clients, caller._turn, caller._away, caller._served = [client], itertools.cycle([0]), {}, {}
+            callers.append(caller)
+        return callers
+
+    def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Calls the node whose turn it is, and where it is away, the next: a call changes nothing and may be repeated.
+
+        Raises:
+            InferenceServerException: as the method does; of the last node, where all are away.
+        """
+        start, now = next(self._turn), time.monotonic()
+        places = [(start + step) % len(self._clients) for step in range(len(self._clients))]
+        places.sort(key=lambda place: now - self._away.get(place, -AWAY_SECONDS) < AWAY_SECONDS)  # else in their order
+        for place in places:
+            try:
+                return getattr(self._clients[place], method)(*arguments, client_timeout=self._timeout, **options)
+            except InferenceServerException as error:
+                if error.status() in (UNAVAILABLE, DEADLINE_EXCEEDED):
+                    self._away[place] = now
+                if error.status() != UNAVAILABLE or place == places[-1]:
+                    raise
+        raise AssertionError("there is a node")
 
     def ping(self, expected: Expected) -> None:
         """Raises ServiceUnavailable unless both models of the load that is expected are loaded."""
         try:
             for model in MODELS:
-                if not self._client.is_model_ready(model.name, client_timeout=self._timeout):
+                if not self._call("is_model_ready", model.name):
                     raise ValueError(f"{model.name} is not loaded")
         except FAULTS as error:
             raise ServiceUnavailable("triton", error) from error
@@ -55,7 +92,7 @@ class TritonCaller:
             ServiceUnavailable: Triton does not respond, or has no such version.
         """
         try:
-            config = self._client.get_model_config(model.name, version, client_timeout=self._timeout).config
+            config = self._call("get_model_config", model.name, version).config
             declared = {name: value.string_value for name, value in config.parameters.items()}
             return ServedModel(
                 version=version,
@@ -68,13 +105,14 @@ class TritonCaller:
             raise ServiceUnavailable("triton", error) from error
 
     def load(self, model: TritonModel) -> None:
-        """Makes Triton load the newest version folder; the old version is served until then.
+        """Makes each Triton load the newest version folder; the old version is served until then.
 
         Raises:
-            ServiceUnavailable: Triton does not respond, or cannot load the model.
+            ServiceUnavailable: a Triton does not respond, or cannot load the model.
         """
         try:
-            self._client.load_model(model.name, client_timeout=self._timeout)
+            for client in self._clients:
+                client.load_model(model.name, client_timeout=self._timeout)
         except InferenceServerException as error:
             raise ServiceUnavailable("triton", error) from error
 
@@ -134,7 +172,7 @@ class TritonCaller:
             for tensor, values in zip(inputs, batch, strict=True):
                 tensor.set_data_from_numpy(np.ascontiguousarray(values))
             try:
-                response = self._client.infer(model.name, inputs, model_version=version, client_timeout=self._timeout)
+                response = self._call("infer", model.name, inputs, model_version=version)
                 parts.append([response.as_numpy(tensor.name) for tensor in model.outputs])
                 version = response.get_response().model_version
                 outputs = [np.concatenate(batches) for batches in zip(*parts, strict=True)]
@@ -163,7 +201,7 @@ def _is_about_a_version(error: ServiceUnavailable) -> bool:
         and cause.status()
         in (
             "StatusCode.NOT_FOUND",
-            "StatusCode.UNAVAILABLE",
+            UNAVAILABLE,
             "StatusCode.INVALID_ARGUMENT",
         )
         and "version" in str(cause.message())

@@ -28,6 +28,13 @@ class StoreFault(ServiceUnavailable):
     """
 
 
+class NodeUnavailable(ServiceUnavailable):
+    """One node of a cluster did not respond, and others may.
+
+    It concerns what that node holds, not the service: no breaker opens, which would keep everyone from the others.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What the services must hold to be ready.

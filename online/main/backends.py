@@ -3,7 +3,7 @@
 from data_exchange_center.settings import Settings
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.feast_caller import FeastCaller
-from online.callers.redis_caller import RedisCaller
+from online.callers.redis_stores import redis_caller
 from online.callers.triton_caller import TritonCaller
 from online.roles import ServingBackends
 
@@ -18,7 +18,7 @@ def connect(settings: Settings) -> ServingBackends:
     """Callers of the four services; each connects when it is first used."""
     triton = TritonCaller(settings, TRITON_TIMEOUT)
     return ServingBackends(
-        recall_store=RedisCaller(settings, REDIS_TIMEOUT),
+        recall_store=redis_caller(settings, REDIS_TIMEOUT),
         recall_index=ElasticsearchCaller(settings, ELASTICSEARCH_TIMEOUT),
         feature_store=FeastCaller(settings, FEAST_TIMEOUT, settings.web_threads),
         ranking_model=triton,

@@ -14,10 +14,10 @@ from data_exchange_center.serving_names import (
     REDIS_EVENTS,
     REDIS_FILTER,
     REDIS_LOAD,
-    REDIS_PREFIXES,
     REDIS_RECENT,
     REDIS_TERM,
     REDIS_UNPUSHED,
+    REDIS_USER_KEYS,
 )
 from data_exchange_center.settings import Settings
 from online.callers.redis_caller import RedisCaller, redis_client
@@ -40,7 +40,7 @@ def userid(client: redis.Redis) -> Iterator[int]:
     """A user whom nobody knows, before the test and after it."""
     userid = next(new_users)
     yield userid
-    client.delete(*(f"{prefix}{userid}" for prefix in REDIS_PREFIXES))
+    client.delete(*(key.format(userid) for key in REDIS_USER_KEYS))
     client.srem(REDIS_UNPUSHED, userid)
 
 

@@ -132,7 +132,7 @@ class Client:
 
 def with_client(client: object) -> TritonCaller:
     caller = TritonCaller(Settings(), 1)
-    caller._client = client
+    caller._clients = [client]
     return caller
 
 

@@ -18,8 +18,6 @@ VERSIONS = (
     kubernetes_validate.latest_version().removesuffix(".0"),
 )  # the oldest whose pods can sleep before they stop
 COMPOSE = yaml.safe_load((ROOT / "services/compose.yaml").read_text("utf-8"))["services"]
-# Temporary: settings of the clusters that this branch does not have yet. Remove once Settings has them.
-NOT_YET_SETTINGS = {"TOPOLOGY", "REDIS_NODES", "ES_NODES", "TRITON_NODES"}
 # Variables of the official images' containers that compose.yaml does not set.
 OWN_VARIABLES = {
     "redis": {"REDISCLI_AUTH", "MAX_MEMORY", "CLUSTER_OPTIONS"},
@@ -74,7 +72,7 @@ def test_no_password_is_in_git() -> None:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_every_variable_is_a_setting_or_one_of_compose(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     overlay = render(name)
-    known = {field.upper() for field in Settings.model_fields} | NOT_YET_SETTINGS
+    known = {field.upper() for field in Settings.model_fields}
     for workload, container in overlay.containers:
         variables = variables_of(container, overlay)
         if container["image"].startswith(f"{PROJECT}:"):
