@@ -33,7 +33,9 @@ MADE: tuple[Artefact, ...] = (
 BY_RATING = {"OFFLINE_IMPRESSIONS", "ONLINE_IMPRESSIONS", "HISTORY", "USER_FILTER", "TRAINING_FRAME"}
 PART_ROWS = 700
 GIANT, ITEMS, LARGEST_ID = 77, 3000, 2**53 - 1
-WAITING = 120.0  # seconds, for a cluster on a busy machine
+WAITING = 400.0  # seconds, for a cluster on a busy machine
+# The jobs are short: compiling their code well would take longer than they do.
+QUICK_START = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 
 
 def write_ratings(folder: Path, seed: int = 3) -> None:
@@ -73,7 +75,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     port, page = map(str, free_ports(2))
     own = {"RUN_DIR": str(folder), "SPARK_PORT": port, "SPARK_PAGE_PORT": page, "SPARK_SECRET": "only-for-this-test"}
-    own |= {"ENGINE": "spark", "SPARK_MASTER": f"spark://127.0.0.1:{port}", "SPARK_MEMORY": "1g"}
+    own |= {"ENGINE": "spark", "SPARK_MASTER": f"spark://127.0.0.1:{port}", "SPARK_MEMORY": "1g", **QUICK_START}
     try:
         assert f"SPARK_MASTER=spark://127.0.0.1:{port}" in succeed("services", "spark", **own)
         yield Cluster({**own, "SPARK_PART_ROWS": str(PART_ROWS)}, folder)
