@@ -99,9 +99,9 @@ def _timestamps(rng: np.random.Generator, rows: _Rows, counts: Int64Array) -> In
     return start[rows.user] + elapsed
 
 
-def _write_lines(file: Path, columns: Sequence[pa.Array]) -> None:
-    """Lines of `::`-joined fields as ISO-8859-1."""
-    with file.open("wb") as out:
+def write_lines(file: Path, columns: Sequence[pa.Array], append: bool = False) -> None:
+    """Lines of `::`-joined fields as ISO-8859-1, in a new file or behind what is there."""
+    with file.open("ab" if append else "wb") as out:
         for start in range(0, len(columns[0]), LINES_AT_A_TIME):
             block = (pc.cast(column.slice(start, LINES_AT_A_TIME), pa.string()) for column in columns)
             lines = pc.binary_join_element_wise(*block, "::").to_pylist()
@@ -153,6 +153,6 @@ def generate(folder: Path, scale: Scale | None = None, seed: int = 2024) -> None
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         save_truth(Path(beside) / ORACLE_FILE, Truth.of(world, users, cut, rows.item, liked_from))
         for name, fields in files.items():
-            _write_lines(Path(beside) / name, fields)
+            write_lines(Path(beside) / name, fields)
         for name in (ORACLE_FILE, *files):  # ratings.dat last: its presence says that the data set is complete
             os.replace(Path(beside) / name, folder / name)

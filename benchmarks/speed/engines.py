@@ -1,0 +1,159 @@
+"""How preprocessing and features grow with the ratings, in one process and on Spark: seconds and memory of each stage.
+
+    python -m benchmarks.speed.engines [--factors 1 10] [--engines pandas spark]
+
+Factors count in ML-1M's size. Up to 10 the data are generated, with users and items in proportion; above that they are
+copies of those of 10 with other users, since the number of ratings and of users is what counts here. Spark is a
+standalone cluster of its own, as `make spark` starts it. Memory is what all processes hold together, pages that several
+of them share counted once: the stage and its JVM, and for Spark master, workers, executors and their Python.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+
+from benchmarks.report import machine, table, write_report
+from data_exchange_center.columns import Column
+from data_exchange_center.measured_process import run_measured
+from data_exchange_center.settings import ROOT, Settings
+from data_exchange_center.stage import run_stage
+from offline.preprocess.readers.double_colon import LAYOUT
+from offline.preprocess.synthetic.files import generate, write_lines
+from offline.preprocess.synthetic.scale import Scale
+from services import spark_cluster
+from services.stack import recorder_of
+from testkit.stack import free_ports, in_force
+
+STAGES = ("offline.preprocess.s1_data_split", "offline.preprocess.s2_term_trans", "offline.rank.s1_feature_engi")
+MOST_GENERATED = 10
+POLL_SECONDS = 1.0
+MIB = 1 << 20
+
+
+def scale_of(factor: int) -> Scale:
+    """So many times ML-1M's users, items and ratings."""
+    one = Scale()
+    if factor == 1:
+        return one
+    users, items = one.users * factor, one.items * factor
+    return Scale(users, items, one.ratings * factor, max_userid=users, max_itemid=items)
+
+
+def write_data(folder: Path, factor: int, seed: int) -> None:
+    """The files of so many times ML-1M's ratings; copies are of users with other ids."""
+    if factor <= MOST_GENERATED:
+        generate(folder, scale_of(factor), seed)
+        return
+    once = folder / "once"
+    write_data(once, MOST_GENERATED, seed)
+    ratings = LAYOUT.read_ratings(once / LAYOUT.ratings)
+    whole = ratings.set_column(2, Column.RATING, ratings[Column.RATING].cast(pa.int64()))
+    userid = whole[Column.USERID].to_numpy()
+    for copy in range(factor // MOST_GENERATED):
+        columns = whole.set_column(0, Column.USERID, pa.array(userid + copy * scale_of(MOST_GENERATED).max_userid))
+        write_lines(folder / LAYOUT.ratings, [column.combine_chunks() for column in columns.columns], append=copy > 0)
+    (once / LAYOUT.movies).rename(folder / LAYOUT.movies)
+    for file in once.iterdir():
+        file.unlink()
+    once.rmdir()
+
+
+def _held(processes: Iterable[psutil.Process]) -> int:
+    """Bytes that the processes hold, each page divided by how many of them share it."""
+    held = 0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            held += process.memory_full_info().pss
+    return held
+
+
+def run_and_watch(module: str, env: Mapping[str, str], beside: list[psutil.Process]) -> dict[str, float]:
+    """Runs a stage: seconds, and the most MiB that it, its descendants and those of `beside` held together."""
+    began, peak = time.monotonic(), 0
+    command = [sys.executable, "-m", module]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}, stderr=subprocess.DEVNULL) as process:
+        roots = [psutil.Process(process.pid), *beside]
+        while process.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                peak = max(peak, _held([p for root in roots for p in (root, *root.children(recursive=True))]))
+            time.sleep(POLL_SECONDS if time.monotonic() - began > 2 * POLL_SECONDS else POLL_SECONDS / 10)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return {"seconds": round(time.monotonic() - began, 1), "peak_mib": round(peak / MIB)}
+
+
+@contextmanager
+def engine_started(engine: str, folder: Path) -> Iterator[tuple[dict[str, str], list[psutil.Process]]]:
+    """The settings of an engine, and its processes: none, or those of a Spark cluster of its own."""
+    if engine == "pandas":
+        yield {"ENGINE": engine}, []
+        return
+    port, page = map(str, free_ports(2))
+    env = {"ENGINE": engine, "SPARK_MASTER": f"spark://127.0.0.1:{port}", "SPARK_PORT": port, "SPARK_PAGE_PORT": page}
+    env |= {"RUN_DIR": str(folder / "spark"), "SPARK_SECRET": os.urandom(16).hex()}
+    try:
+        run_measured([sys.executable, "-m", "services", "spark"], env)
+        with in_force(env) as settings:
+            recorder = recorder_of(settings)
+            processes = [recorder.running(name) for name in spark_cluster.names(settings)]
+        yield env, [process for process in processes if process]
+    finally:
+        run_measured([sys.executable, "-m", "services", "stop"], env)
+
+
+def measure(raw: Path, engine: str, folder: Path) -> list[dict[str, Any]]:
+    """A row for each stage of an engine on these data; the artefacts go into the folder."""
+    rows = []
+    with engine_started(engine, folder) as (env, beside):
+        env |= {"DATA_DIR": str(raw), "ARTEFACTS_DIR": str(folder / engine)}
+        for stage in STAGES:
+            rows.append({"engine": engine, "stage": stage, **run_and_watch(stage, env, beside)})
+            print(f"{engine} {stage}: {rows[-1]['seconds']} s, {rows[-1]['peak_mib']} MiB", flush=True)
+    return rows
+
+
+def measure_generated(factor: int, engines: list[str], seed: int) -> dict[str, Any]:
+    """The rows of each engine on generated data, which are removed again."""
+    with tempfile.TemporaryDirectory(prefix="recsys-engines-") as name:
+        folder = Path(name)
+        write_data(folder / "raw", factor, seed)
+        rows = [row for engine in engines for row in measure(folder / "raw", engine, folder)]
+    return {"data": f"generated, {scale_of(1).ratings * factor:,} ratings", "rows": rows}
+
+
+def main() -> None:
+    """Measures and writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--factors", nargs="+", type=int, default=[1, 10])
+    parser.add_argument("--engines", nargs="+", choices=["pandas", "spark"], default=["pandas", "spark"])
+    parser.add_argument("--own", action="store_true", help="measure the data set of the settings, and no generated one")
+    arguments = parser.parse_args()
+    settings = Settings()
+    if arguments.own:
+        with tempfile.TemporaryDirectory(prefix="recsys-engines-") as name:
+            rows = [row for engine in arguments.engines for row in measure(settings.raw_data, engine, Path(name))]
+        measured: list[dict[str, Any]] = [{"data": settings.dataset_name, "rows": rows}]
+    else:
+        measured = [measure_generated(factor, arguments.engines, settings.seed) for factor in arguments.factors]
+    report = {"machine": machine(), "seed": settings.seed, "measured": measured}
+    shown = [
+        [of_data["data"], row["engine"], row["stage"], f"{row['seconds']:.1f}", f"{row['peak_mib']:,}"]
+        for of_data in measured
+        for row in of_data["rows"]
+    ]
+    text = table(shown, ["data", "engine", "stage", "s", "MiB at most, all processes"])
+    write_report(settings, "engines", report, text + "\n")
+
+
+if __name__ == "__main__":
+    run_stage(main)
