@@ -9,6 +9,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +29,7 @@ Document = TypeVar("Document", bound=BaseModel)
 DIGEST = b"recsys.digest"
 SORTED_BY = b"recsys.sorted_by"
 ALIGNED_WITH = b"recsys.aligned_with"
+ROW_GROUP = 1 << 18  # rows, the least that is decoded at a time
 
 
 class ArtefactError(Exception):
@@ -96,12 +98,16 @@ class Table(Artefact[pa.Table]):
         """
         return self.schema if isinstance(self.schema, pa.Schema) else self.schema()
 
-    def load(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The table, or some of its columns.
+    def load(self, columns: Sequence[str] | None = None, rows: tuple[int, int] | None = None) -> pa.Table:
+        """The table, or some of its columns, or some of its rows.
+
+        Args:
+            columns: all unless given.
+            rows: the first one and the one after the last, all unless given; row groups without them are not read.
 
         Raises:
-            ArtefactError: the file is missing, unreadable, has another schema, is out of order, or belongs to rows
-                that have been replaced since.
+            ArtefactError: the file is missing, unreadable, has another schema, is out of order (within the rows that
+                are read), or belongs to rows that have been replaced since.
         """
         file, schema = self.existing_file(), self.present_schema
         names = schema.names if columns is None else list(columns)
@@ -110,12 +116,12 @@ class Table(Artefact[pa.Table]):
             with pq.ParquetFile(file) as parquet:  # not read_table, which imports pandas: the server is free of it
                 if not parquet.schema_arrow.equals(schema):
                     raise ArtefactError(f"{file} has another schema than the catalogue: run {self.writer} again.")
-                metadata = parquet.schema_arrow.metadata or {}
-                table = parquet.read(read)
+                metadata, count = parquet.schema_arrow.metadata or {}, parquet.metadata.num_rows
+                table = parquet.read(read) if rows is None else _read_rows(parquet, read, *rows)
         except pa.ArrowInvalid as error:
             raise ArtefactError(f"{file} is no readable parquet ({error}): run {self.writer} again.") from error
         self._check_order(table, str(file))
-        self._check_alignment(metadata, table.num_rows, file)
+        self._check_alignment(metadata, count, file)
         return table.select(names)
 
     def digest(self) -> tuple[str, int]:
@@ -147,7 +153,7 @@ class Table(Artefact[pa.Table]):
                 raise ArtefactError(f"{self.path} has {table.num_rows} rows, {self.aligned_with.path} has {rows}.")
             self._check_keys(table)
             metadata[ALIGNED_WITH] = digest
-        pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(metadata), file, ROW_GROUP, compression="zstd")
 
     def _check_order(self, table: pa.Table, name: str) -> None:
         if self.sorted_by and not _ascends([table[column] for column in self.sorted_by], self.unique):
@@ -257,6 +263,14 @@ class StateDict(Artefact[dict[str, Any]]):
             raise ArtefactError(f"{self.path} would hold values that are not finite in {infinite}: it is not written.")
         with file.open("wb") as opened:  # not by name, which torch would write into the file
             torch.save(content, opened)
+
+
+def _read_rows(parquet: pq.ParquetFile, columns: list[str], first: int, last: int) -> pa.Table:
+    """The rows from `first` on and before `last`, from the row groups that hold them."""
+    ends = list(accumulate(parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)))
+    groups = [g for g, end in enumerate(ends) if first < end and (ends[g - 1] if g else 0) < last]
+    before = ends[groups[0] - 1] if groups and groups[0] else 0
+    return parquet.read_row_groups(groups, columns).slice(first - before, max(last - first, 0))
 
 
 def _ascends(columns: list[pa.ChunkedArray], strictly: bool) -> bool:
