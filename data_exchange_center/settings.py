@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     artefacts_dir: Path = Path("data_exchange_center")
     seed: int = 2024
 
+    training_processes: Annotated[int, Field(ge=1)] = 1  # of each stage that fits; above 1, torchrun starts them
+    training_memory_mib: Annotated[int, Field(ge=1)] | None = None  # of rows, a process; all of them unless given
+
     services: Literal["auto", "native", "docker"] = "auto"
     services_dir: Path = Path(".services")  # downloaded servers, shared by all stacks
     run_dir: Path = Path(".run")  # process ids, logs and data of one stack

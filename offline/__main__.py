@@ -6,7 +6,6 @@ After each stage a record of what its result followed from is kept beside the ar
 present state differs from its record.
 """
 
-import ast
 import errno
 import importlib
 import json
@@ -26,6 +25,7 @@ from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 from offline.preprocess import movielens
 from offline.preprocess.readers.layout import DataSource
+from offline.sources import sources_of
 
 STAGES = (
     "offline.preprocess.s1_data_split",
@@ -42,30 +42,6 @@ State = dict[str, Any]
 
 LEAST_ROOM = 16 << 20  # bytes that even the smallest data set's artefacts take
 UNPACKED = 4  # bytes of text in a byte of parquet, about
-
-
-def sources_of(module: str) -> set[Path]:
-    """The project's files that a module is made of.
-
-    They are its own file and, transitively, those of the modules that it imports from the project, with the packages
-    that these lie in.
-    """
-    found: set[Path] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        place = ROOT / name.replace(".", "/")
-        file = place / "__init__.py" if place.is_dir() else place.with_name(f"{place.name}.py")
-        if not file.exists() or file in found:
-            continue
-        found.add(file)
-        waiting += [name.rpartition(".")[0]] if "." in name else []
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
-    return found
 
 
 def digests(artefacts: Artefacts) -> dict[str, str | None]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from data_exchange_center.documents import DeepFmSettings, DeepInputs
 from data_exchange_center.features import FeatureSet, declare
+from offline.distributed import mean_and_std, summed
 from offline.lookup import rows_of
 
 FLAG_SIZE = 2
@@ -55,7 +56,7 @@ class FieldGroup(nn.Module):
         """Zeros the rows of ids that occur nowhere in `sparse` [n, features]: unfitted, they count as unknown."""
         present = torch.zeros(len(self.table), dtype=torch.bool)
         present[(sparse[:, self.looked_up] + self.offsets).flatten()] = True
-        self.table[~present] = 0
+        self.table[summed(present.int()) == 0] = 0
 
     def forward(self, sparse: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Interactions of one batch.
@@ -141,9 +142,8 @@ class DeepFM(nn.Module):
 
     def standardise_by(self, dense: Tensor) -> None:
         """Takes the standardisation layer's statistics from the training rows [n, dense features]."""
-        dense = dense.float()
-        std = dense.std(0, unbiased=False)
-        self.mean.copy_(dense.mean(0))
+        mean, std = mean_and_std(dense.float())
+        self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))  # a constant column becomes 0
 
     def forget_absent(self, sparse: Tensor) -> None:

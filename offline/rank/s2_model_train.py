@@ -27,13 +27,14 @@ from data_exchange_center.documents import (
     RankingRows,
     Reliability,
 )
-from data_exchange_center.stage import run_stage
+from offline.distributed import agreed, gathered, is_first, rows_of_this_process
 from offline.fitting import Schedule, state_on_cpu
+from offline.fitting_stage import run_fitting_stage
 from offline.metrics import Bootstrap, auc, calibration, interval, log_loss
 from offline.rank.baselines import logistic_regression, popularity
 from offline.rank.deepfm import DeepFM
 from offline.rank.selection import choose, hyper_parameters, platt_scaling
-from offline.rank.training import HyperParameters, Rows, fit, score
+from offline.rank.training import HyperParameters, Rows, fit, score_all
 from offline.recall.factorization_machine import FactorizationMachine
 from offline.recall.fm_training import DIM, pair_logits
 from offline.recall.interactions import Interactions
@@ -73,13 +74,17 @@ class Parts:
 
 @dataclass(frozen=True)
 class TunedDeepFm:
-    """DeepFM after its tuning: fitted without valid, without test, and to all offline rows; all three calibrated."""
+    """DeepFM after its tuning: fitted without valid, without test, and to all offline rows; all three calibrated.
+
+    `logits` [test rows] are those of the second one.
+    """
 
     tuning: TuningResult[DeepFM]
     hyper_parameters: HyperParameters
     measured: DeepFM
     served: DeepFM
     calibration: PlattScaling
+    logits: FloatArray
 
 
 def tune_and_fit(rows: Rows, parts: Parts, sizes: dict[str, int], fm_l2: float, seed: int) -> TunedDeepFm:
@@ -87,12 +92,13 @@ def tune_and_fit(rows: Rows, parts: Parts, sizes: dict[str, int], fm_l2: float, 
     train, valid, test, training = (rows.select(p) for p in (parts.train, parts.valid, parts.test, parts.training))
     tuning = choose(train, valid, sizes, fm_l2, seed)
     chosen, schedule = hyper_parameters(tuning.params, fm_l2), Schedule[DeepFM](tuning.best.epochs)
-    scale, shift = platt_scaling(score(tuning.model, valid), valid.labels)
+    scale, shift = agreed(platt_scaling(score_all(tuning.model, valid), gathered(valid.labels)))
     measured, served = (fit(part, chosen, sizes, schedule, seed)[0] for part in (training, rows))
-    before = calibration(test.labels, score(measured, test)).error
+    before = calibration(gathered(test.labels), score_all(measured, test)).error
     for model in (tuning.model, measured, served):
         model.calibrate(scale, shift)
-    return TunedDeepFm(tuning, chosen, measured, served, PlattScaling(scale=scale, shift=shift, error_before=before))
+    platt = PlattScaling(scale=scale, shift=shift, error_before=before)
+    return TunedDeepFm(tuning, chosen, measured, served, platt, score_all(measured, test))
 
 
 def ranking_metrics(
@@ -120,10 +126,10 @@ def ranking_metrics(
     return metrics
 
 
-def measure(
-    frame: pa.Table, parts: Parts, tuned: TunedDeepFm, deepfm_logits: FloatArray, dataset: DatasetDocument
-) -> ModelMetrics:
+def measure(tuned: TunedDeepFm, dataset: DatasetDocument) -> ModelMetrics:
     """DeepFM beside popularity, logistic regression and FM on the same rows of test."""
+    frame = catalogue.TRAINING_FRAME.load([Column.USER_INDEX, Column.ITEM_INDEX, Column.LABEL, Column.SPLIT])
+    parts = Parts.of_frame(frame)
     ids = Interactions(
         users=frame[Column.USER_INDEX].to_numpy().astype(np.int64),
         items=frame[Column.ITEM_INDEX].to_numpy().astype(np.int64),
@@ -139,7 +145,7 @@ def measure(
         "popularity": popularity(training, test),
         "logistic_regression": logistic.logits,
         "fm": pair_logits(fm, test),
-        "deepfm": deepfm_logits,
+        "deepfm": tuned.logits,
     }
     metrics = ranking_metrics(logits, test.labels, Bootstrap(test.users, dataset.seed))
     return ModelMetrics(
@@ -157,7 +163,7 @@ def measure(
             valid_auc=tuned.tuning.best.value,
             epochs=tuned.tuning.best.epochs,
             calibration=tuned.calibration,
-            reliability=Reliability(**asdict(calibration(test.labels, deepfm_logits))),
+            reliability=Reliability(**asdict(calibration(test.labels, tuned.logits))),
             tried=tuned.tuning.trials,
         ),
     )
@@ -183,10 +189,13 @@ def main() -> None:
     """Chooses on valid, fits again, measures on test, fits for serving, saves."""
     dataset, features = catalogue.DATASET.load(), catalogue.FEATURE_META.load()
     fm_l2 = catalogue.VECTOR_RECALL_METRICS.load().rated.l2
-    frame = catalogue.TRAINING_FRAME.load()
+    frame = catalogue.TRAINING_FRAME.load(rows=rows_of_this_process(catalogue.TRAINING_FRAME))
     parts, rows = Parts.of_frame(frame), Rows.from_table(frame, dataset.features)
+    del frame
     tuned = tune_and_fit(rows, parts, features.vocabulary_sizes, fm_l2, dataset.seed)
-    metrics = measure(frame, parts, tuned, score(tuned.measured, rows.select(parts.test)), dataset)
+    if not is_first():
+        return  # what follows is for one process alone
+    metrics = measure(tuned, dataset)
     meta = DeepFmDocument(
         dataset=dataset.dataset,
         columns=features.columns,
@@ -203,4 +212,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_fitting_stage(main, __file__, READS)

@@ -13,6 +13,8 @@ from data_exchange_center.columns import Column
 from data_exchange_center.documents import DeepInputs
 from data_exchange_center.features import FeatureSet
 from data_exchange_center.tables import to_matrix
+from offline.batches import in_memory
+from offline.distributed import gathered, objective
 from offline.fitting import BestEpoch, Schedule, batch_size, run_epochs, training_device
 from offline.rank.deepfm import DeepFM
 
@@ -61,7 +63,7 @@ def fit(
     """Minimises the log loss with an L2 penalty on the embedding rows of the batch.
 
     Args:
-        rows: to fit; the standardisation layer takes its statistics from them.
+        rows: to fit, of which this process holds its share; the standardisation layer takes its statistics from them.
         hyper_parameters: penalty and what the MLP sees.
         sizes: of the vocabularies.
         schedule: when to stop.
@@ -76,27 +78,31 @@ def fit(
     model.standardise_by(rows.dense)
     model.forget_absent(rows.sparse)
     model.to(device)
-    sparse, dense = rows.sparse.to(device), rows.dense.to(device)
-    labels = torch.from_numpy(rows.labels).float().to(device)
-    size = batch_size(len(labels))
+    labels = torch.from_numpy(rows.labels).float()
+    batches = in_memory([column.to(device) for column in (rows.sparse, rows.dense, labels)], batch_size)
     mlp = list(model.mlp.parameters())
     others = [p for name, p in model.named_parameters() if not name.startswith("mlp.")]
     optimizer = torch.optim.Adam(
         [{"params": others, "lr": EMBEDDING_LEARNING_RATE}, {"params": mlp, "lr": MLP_LEARNING_RATE}], fused=True
     )
 
+    def loss_of(sparse: Tensor, dense: Tensor, labels: Tensor, share: float) -> Tensor | None:
+        if not len(labels):
+            return None
+        logits, norms = model.logits_and_norms(sparse.long(), dense.float())
+        loss = functional.binary_cross_entropy_with_logits(logits, labels) + hyper_parameters.l2 * norms.mean()
+        return loss * share
+
+    whole_loss = objective(model, loss_of)
+
     def train_epoch(optimizer: torch.optim.Optimizer) -> None:
-        for batch in torch.randperm(len(labels)).to(device).split(size):
-            logits, norms = model.logits_and_norms(sparse[batch].long(), dense[batch].float())
-            loss = (
-                functional.binary_cross_entropy_with_logits(logits, labels[batch]) + hyper_parameters.l2 * norms.mean()
-            )
+        for columns, share in batches.epoch():
             optimizer.zero_grad()
-            loss.backward()
+            whole_loss(*columns, share).backward()
             optimizer.step()
 
     name = f"DeepFM, {hyper_parameters.deep_inputs}, L2 {hyper_parameters.l2:.3g}"
-    best = run_epochs(model, optimizer, train_epoch, -(-len(labels) // size), schedule, name)
+    best = run_epochs(model, optimizer, train_epoch, batches.steps, schedule, name)
     return model.cpu().eval(), best
 
 
@@ -110,4 +116,10 @@ def score(model: DeepFM, rows: Rows) -> Float32Array:
         for sparse, dense in zip(rows.sparse.split(SCORING_BATCH), rows.dense.split(SCORING_BATCH), strict=True)
     ]
     logits: Float32Array = torch.cat(parts).numpy()
+    return logits
+
+
+def score_all(model: DeepFM, rows: Rows) -> Float32Array:
+    """[n] logits of the rows of all processes, of which each scores those that it holds."""
+    logits: Float32Array = gathered(score(model, rows))
     return logits
