@@ -15,7 +15,7 @@ _places: ContextVar[tuple[Tensor, int] | None] = ContextVar("_places", default=N
 @contextmanager
 def rows_of_batch(places: Tensor, size: int) -> Iterator[None]:
     """Within the block a model is given some rows of a batch: those at these places of `size`."""
-    token = _places.set((places, size))
+    token = _places.set((places, size) if len(places) < size else None)
     try:
         yield
     finally:
