@@ -27,8 +27,8 @@ class BatchDropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """The input [rows, ...] with some values zero and the others enlarged, while training."""
-        part = _places.get()
-        if part is None or not self.training:
+        part = _places.get() if self.training else None
+        if part is None:
             return super().forward(input)
         places, size = part
         noise = functional.dropout(torch.ones(size, *input.shape[1:], device=input.device), self.p)
