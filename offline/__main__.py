@@ -38,6 +38,14 @@ STAGES = (
     "offline.rank.s3_candidate_ranker",
 )
 
+FITTING_STAGES = {
+    "offline.recall.s2_vector_recall",
+    "offline.recall.s3_sequence_recall",
+    "offline.rank.s2_model_train",
+    "offline.rank.s3_candidate_ranker",
+}
+RESTARTS = 3  # of a stage's processes together, after one of them was killed
+
 State = dict[str, Any]
 
 LEAST_ROOM = 16 << 20  # bytes that even the smallest data set's artefacts take
@@ -76,10 +84,22 @@ def recorded(record: Path) -> State | None:
     return state
 
 
+def command(name: str, processes: int) -> tuple[list[str], dict[str, str]]:
+    """How a stage is run, and what is added to the environment; by torchrun, where it fits in several processes."""
+    if processes == 1 or name not in FITTING_STAGES:
+        return [sys.executable, "-m", name], {}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    numbers = ["--nproc-per-node", str(processes), "--max-restarts", str(RESTARTS)]
+    threads = str(
+        max((os.cpu_count() or 1) // processes, 1)
+    )  # torchrun's own choice is 1, however many cores there are
+    return [*torchrun, *numbers, "-m", name], {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+
+
 def run(name: str) -> None:
-    """Runs a stage as a script of its own, and prints how long it took and the most memory that it held."""
+    """Runs a stage as a script of its own, and prints how long it took and the most memory that a process held."""
     try:
-        used = run_measured([sys.executable, "-m", name])
+        used = run_measured(*command(name, Settings().training_processes))
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)  # the stage has printed why
     print(f"  {used.seconds:.1f} s, {used.peak_mib:.0f} MiB at most", flush=True)

@@ -8,7 +8,7 @@ In a process that torchrun has not started there is one share, and every functio
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -53,9 +53,14 @@ def count() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def is_first() -> bool:
     """Whether this process is the one that writes and prints."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    return rank() == 0
 
 
 def agreed(value: Value) -> Value:
@@ -103,7 +108,18 @@ def mean_and_std(values: Tensor) -> tuple[Tensor, Tensor]:
     rows = summed(torch.tensor(float(len(values)), dtype=torch.float64))
     mean = summed(values.double().sum(0)) / rows
     variance = summed((values.double() - mean).square().sum(0)) / rows
-    return mean.to(values.dtype), variance.sqrt().to(values.dtype)
+    return mean.float(), variance.sqrt().float()
+
+
+def mean_and_std_of(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """The same of blocks [rows, columns] of small whole numbers, passed over once."""
+    sums = [
+        torch.stack([b.new_ones(b.shape[1]).double() * len(b), b.double().sum(0), b.double().square().sum(0)])
+        for b in blocks
+    ]
+    rows, total, squares = summed(torch.stack(sums).sum(0))
+    mean = total / rows
+    return mean.float(), (squares / rows - mean.square()).clamp(min=0).sqrt().float()
 
 
 def rows_of_this_process(table: Table, key: str | None = None) -> tuple[int, int] | None:
@@ -115,8 +131,8 @@ def rows_of_this_process(table: Table, key: str | None = None) -> tuple[int, int
     """
     if count() == 1:
         return None
-    total, rank = table.digest()[1], dist.get_rank()
-    first, last = (_start_of_key(table, key, total * place // count(), total) for place in (rank, rank + 1))
+    total = table.digest()[1]
+    first, last = (_start_of_key(table, key, total * place // count(), total) for place in (rank(), rank() + 1))
     return first, last
 
 
@@ -148,7 +164,7 @@ class Share:
         if count() == 1:
             return cls(0, held, held)
         sizes = gathered(np.array([held]))
-        return cls(int(sizes[: dist.get_rank()].sum()), held, int(sizes.sum()))
+        return cls(int(sizes[: rank()].sum()), held, int(sizes.sum()))
 
     def places(self, batch: Tensor) -> Tensor:
         """Which places of a batch of rows [n] are held here: [held of n]."""

@@ -12,7 +12,7 @@ from offline.distributed import gathered
 from offline.fitting import BestEpoch, Schedule
 from offline.metrics import auc
 from offline.rank.deepfm import DeepFM
-from offline.rank.training import HyperParameters, Rows, fit, score_all
+from offline.rank.training import FrameRows, HyperParameters, fit, score_all
 from offline.tuning import Params, TuningResult, tune
 
 DEEP_INPUTS: tuple[DeepInputs, ...] = ("dense+side", "dense", "dense+all")  # the first is tried first
@@ -29,7 +29,7 @@ def hyper_parameters(params: Params, fm_l2: float) -> HyperParameters:
     return HyperParameters(l2=params["l2_of_fm"] * fm_l2, deep_inputs=params["deep_inputs"])
 
 
-def choose(train: Rows, valid: Rows, sizes: dict[str, int], fm_l2: float, seed: int) -> TuningResult[DeepFM]:
+def choose(train: FrameRows, valid: FrameRows, sizes: dict[str, int], fm_l2: float, seed: int) -> TuningResult[DeepFM]:
     """The hyper-parameters with the best AUC on valid, their model and epochs, and all trials."""
 
     labels = gathered(valid.labels)

@@ -1,6 +1,8 @@
-"""DeepFM's training loop: whole columns in memory, batches by row numbers."""
+"""DeepFM's training loop."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +15,8 @@ from data_exchange_center.columns import Column
 from data_exchange_center.documents import DeepInputs
 from data_exchange_center.features import FeatureSet
 from data_exchange_center.tables import to_matrix
-from offline.batches import in_memory
-from offline.distributed import gathered, objective
+from offline.batches import Batches, in_memory
+from offline.distributed import gathered, mean_and_std, objective
 from offline.fitting import BestEpoch, Schedule, batch_size, run_epochs, training_device
 from offline.rank.deepfm import DeepFM
 
@@ -48,6 +50,44 @@ class Rows:
         chosen = torch.from_numpy(np.flatnonzero(rows))
         return Rows(self.features, self.sparse[chosen], self.dense[chosen], self.labels[rows])
 
+    def batches(self, device: torch.device) -> Batches:
+        """Of sparse and dense features and labels, from the device's memory."""
+        labels = torch.from_numpy(self.labels).float()
+        return in_memory([column.to(device) for column in (self.sparse, self.dense, labels)], batch_size)
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The features in order, at most SCORING_BATCH rows at a time."""
+        return zip(self.sparse.split(SCORING_BATCH), self.dense.split(SCORING_BATCH), strict=True)
+
+    def prepare(self, model: DeepFM) -> None:
+        """Gives a model that is to be fitted to these rows their statistics."""
+        model.standardise_by(*mean_and_std(self.dense.float()))
+        model.forget_absent(lambda: [self.sparse])
+
+
+class FrameRows(Protocol):
+    """What a fit asks of its rows: Rows, or StoredRows in stored_rows.py."""
+
+    @property
+    def features(self) -> FeatureSet:
+        """In the declared order."""
+
+    @property
+    def labels(self) -> UInt8Array:
+        """[n]."""
+
+    def select(self, rows: BoolArray) -> "FrameRows":
+        """Those rows."""
+
+    def batches(self, device: torch.device) -> Batches:
+        """Of sparse and dense features and labels."""
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Sparse and dense features in order."""
+
+    def prepare(self, model: DeepFM) -> None:
+        """Gives a model that is to be fitted to these rows their statistics."""
+
 
 @dataclass(frozen=True)
 class HyperParameters:
@@ -58,7 +98,7 @@ class HyperParameters:
 
 
 def fit(
-    rows: Rows, hyper_parameters: HyperParameters, sizes: dict[str, int], schedule: Schedule[DeepFM], seed: int
+    rows: FrameRows, hyper_parameters: HyperParameters, sizes: dict[str, int], schedule: Schedule[DeepFM], seed: int
 ) -> tuple[DeepFM, BestEpoch]:
     """Minimises the log loss with an L2 penalty on the embedding rows of the batch.
 
@@ -75,11 +115,9 @@ def fit(
     device = training_device()
     torch.manual_seed(seed)
     model = DeepFM(rows.features, sizes, HIDDEN, hyper_parameters.deep_inputs)
-    model.standardise_by(rows.dense)
-    model.forget_absent(rows.sparse)
+    rows.prepare(model)
     model.to(device)
-    labels = torch.from_numpy(rows.labels).float()
-    batches = in_memory([column.to(device) for column in (rows.sparse, rows.dense, labels)], batch_size)
+    batches = rows.batches(device)
     mlp = list(model.mlp.parameters())
     others = [p for name, p in model.named_parameters() if not name.startswith("mlp.")]
     optimizer = torch.optim.Adam(
@@ -107,19 +145,18 @@ def fit(
 
 
 @torch.no_grad()
-def score(model: DeepFM, rows: Rows) -> Float32Array:
+def score(model: DeepFM, rows: FrameRows) -> Float32Array:
     """[n] logits."""
     model.eval()
     device = model.bias.device
     parts = [
-        model(sparse.to(device).long(), dense.to(device).float()).squeeze(1).cpu()
-        for sparse, dense in zip(rows.sparse.split(SCORING_BATCH), rows.dense.split(SCORING_BATCH), strict=True)
+        model(sparse.to(device).long(), dense.to(device).float()).squeeze(1).cpu() for sparse, dense in rows.blocks()
     ]
     logits: Float32Array = torch.cat(parts).numpy()
     return logits
 
 
-def score_all(model: DeepFM, rows: Rows) -> Float32Array:
+def score_all(model: DeepFM, rows: FrameRows) -> Float32Array:
     """[n] logits of the rows of all processes, of which each scores those that it holds."""
     logits: Float32Array = gathered(score(model, rows))
     return logits
