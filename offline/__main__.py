@@ -45,6 +45,9 @@ FITTING_STAGES = {
     "offline.rank.s3_candidate_ranker",
 }
 RESTARTS = 3  # of a stage's processes together, after one of them was killed
+# Otherwise processes that were started again look for each other at the addresses of those that were killed:
+# https://github.com/pytorch/pytorch/issues/135712.
+OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 State = dict[str, Any]
 
@@ -93,7 +96,10 @@ def command(name: str, processes: int) -> tuple[list[str], dict[str, str]]:
     threads = str(
         max((os.cpu_count() or 1) // processes, 1)
     )  # torchrun's own choice is 1, however many cores there are
-    return [*torchrun, *numbers, "-m", name], {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+    return [*torchrun, *numbers, "-m", name], {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+        **OWN_STORE,
+    }
 
 
 def run(name: str) -> None:

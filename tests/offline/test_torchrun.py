@@ -21,8 +21,8 @@ from tests.conftest import ROOT, Offline, succeed
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
-# Fits each model for a few epochs, and writes what was measured in all of them. Where torchrun may restart it, the
-# second process is killed after DeepFM's second epoch.
+# Fits each model for a few epochs, and writes what was measured in all of them. Before torchrun has restarted it, the
+# second process is killed at the end of DeepFM's third epoch.
 FITS = """
 import json, os, signal, sys
 import numpy as np, torch
@@ -42,17 +42,16 @@ from offline.retrieval_metrics import recall_at
 
 curves, evaluated = {}, {}
 
-def schedule(name, metric, report=lambda epoch, value: None):
+KILLED = ("deepfm", 3, 1, "0")  # fit, epoch, process, restart
+
+def schedule(name, metric):
     evaluated[name] = 0
     def evaluate(model):
         evaluated[name] += 1
+        if (name, evaluated[name], distributed.rank(), os.environ.get("TORCHELASTIC_RESTART_COUNT")) == KILLED:
+            os.kill(os.getpid(), signal.SIGKILL)
         return metric(model)
-    return Schedule(3, evaluate, report=report)
-
-def kill(epoch, value):
-    may_restart = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
-    if may_restart and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and distributed.rank() == 1 and epoch == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
+    return Schedule(3, evaluate)
 
 def main():
     dataset, features = catalogue.DATASET.load(), catalogue.FEATURE_META.load()
@@ -81,7 +80,7 @@ def main():
         return auc(of_held_out, training.score_all(model, held_out))
     chosen = training.HyperParameters(0.015, "dense+side")
     sizes = features.vocabulary_sizes
-    curves["deepfm"] = training.fit(fitted, chosen, sizes, schedule("deepfm", deepfm_auc, kill), 1)[1].curve
+    curves["deepfm"] = training.fit(fitted, chosen, sizes, schedule("deepfm", deepfm_auc), 1)[1].curve
 
     ranker_selection.MOST_EPOCHS = 2
     share = distributed.rows_of_this_process(catalogue.OFFLINE_IMPRESSIONS, Column.USERID)
@@ -115,7 +114,13 @@ def fits(offline: Offline, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     for name, start in (("one", [sys.executable]), ("two", [*TORCHRUN, "--max-restarts", "1"])):
         done = subprocess.run(
             [*start, str(folder / "fits.py"), str(folder / name)],
-            env={**os.environ, **offline.env, "ARTEFACTS_DIR": str(folder / "artefacts"), "PYTHONPATH": str(ROOT)},
+            env={
+                **os.environ,
+                **offline.env,
+                **runner.OWN_STORE,
+                "ARTEFACTS_DIR": str(folder / "artefacts"),
+                "PYTHONPATH": str(ROOT),
+            },
             capture_output=True,
             text=True,
             check=False,
