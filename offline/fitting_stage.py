@@ -12,7 +12,7 @@ from data_exchange_center.stage import run_stage
 from offline.checkpoints import checkpoints_of
 from offline.distributed import process_group
 
-SECONDS_TO_TELL = 2
+SECONDS_TO_TELL = 20  # more than one process may be behind another
 
 
 def run_fitting_stage(main: Callable[[], None], file: str, reads: Artefacts) -> None:
@@ -42,6 +42,5 @@ def _let_one_process_tell() -> None:
     restarts = [int(os.environ.get(f"TORCHELASTIC_{name}", 0)) for name in ("RESTART_COUNT", "MAX_RESTARTS")]
     if restarts[0] < restarts[1]:
         sys.exit(1)
-    time.sleep(
-        SECONDS_TO_TELL * int(os.environ.get("RANK", 0))
-    )  # once the first one has ended, torchrun ends the others
+    if int(os.environ.get("RANK", 0)):
+        time.sleep(SECONDS_TO_TELL)  # once the first process has ended, torchrun ends the others
