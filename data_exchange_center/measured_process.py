@@ -1,4 +1,4 @@
-"""A command as a process of its own, with its wall time and the most memory that it held."""
+"""A command as a process of its own, with its wall time and the most memory that it or one that it started held."""
 
 import os
 import re
@@ -15,7 +15,7 @@ POLL_SECONDS = 0.02  # between two looks at a process's memory
 
 @dataclass(frozen=True)
 class Measured:
-    """A process's wall time and the most memory that it held."""
+    """A process's wall time, and the most memory that it or one that it started held."""
 
     seconds: float
     peak_mib: float
@@ -34,11 +34,20 @@ def run_measured(command: Sequence[str], env: Mapping[str, str] | None = None) -
     began, peak = time.monotonic(), 0.0
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})})
     while process.poll() is None:
-        peak = max(peak, _peak_mib(process.pid))
+        peak = max(peak, *map(_peak_mib, [process.pid, *_started_by(process.pid)]))
         time.sleep(POLL_SECONDS)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, list(command))
     return Measured(time.monotonic() - began, peak)
+
+
+def _started_by(pid: int) -> list[int]:
+    """The processes that a running one has started itself, as torchrun does."""
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    try:
+        return [int(child) for file in children for child in file.read_text().split()]
+    except OSError:
+        return []
 
 
 def _peak_mib(pid: int) -> float:

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     spark_port: Port = 7077  # of the cluster that `make spark` starts; so are the next two
     spark_page_port: Port = 7078
     spark_workers: Annotated[int, Field(ge=1)] = 2
+    training_processes: Annotated[int, Field(ge=1)] = 1  # of each stage that fits; above 1, torchrun starts them
+    training_memory_mib: Annotated[int, Field(ge=1)] | None = None  # of rows, a process; all of them unless given
 
     services: Literal["auto", "native", "docker"] = "auto"
     topology: Literal["single", "cluster"] = "single"

@@ -28,6 +28,8 @@ from data_exchange_center.stored_table import (
     write_parts,
 )
 
+ROW_GROUP = 1 << 18  # rows, the least that is decoded at a time
+
 
 @dataclass(frozen=True, eq=False)
 class Table(Artefact[pa.Table | Parts]):
@@ -54,40 +56,30 @@ class Table(Artefact[pa.Table | Parts]):
         """
         return self.schema if isinstance(self.schema, pa.Schema) else self.schema()
 
-    def load(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The table, or some of its columns.
+    def load(self, columns: Sequence[str] | None = None, rows: tuple[int, int] | None = None) -> pa.Table:
+        """The table, or some of its columns, or some of its rows.
+
+        Args:
+            columns: all unless given.
+            rows: the first one and the one after the last, all unless given; row groups without them are not read.
 
         Raises:
-            ArtefactError: the file is missing, unreadable, has another schema, is out of order, or belongs to rows
-                that have been replaced since.
+            ArtefactError: the file is missing, unreadable, has another schema, is out of order (within the rows that
+                are read), or belongs to rows that have been replaced since.
         """
-        schema = self.present_schema
-        names = schema.names if columns is None else list(columns)
-        read = list(dict.fromkeys([*names, *self.sorted_by]))
-        table = self._read(lambda stored, schema: stored.read(schema), read)
-        self._check_order(table, str(self.file))
-        return table.select(names)
-
-    def load_rows(self, start: int, end: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of [start, end), or some of their columns; no more is read than the row groups that hold them.
-
-        Raises:
-            ArtefactError: as in `load`.
-        """
-        names = self.present_schema.names if columns is None else list(columns)
-        return self._read(lambda stored, schema: stored.read_rows(start, end, schema), names)
-
-    def _read(self, reader: Callable[[StoredTable, pa.Schema], pa.Table], names: list[str]) -> pa.Table:
         place, schema = self.existing_file(), self.present_schema
+        names = schema.names if columns is None else list(columns)
+        read = pa.schema([schema.field(name) for name in dict.fromkeys([*names, *self.sorted_by])])
         try:
             stored = self.stored()
             if not stored.fits(schema):
                 raise ArtefactError(f"{place} has another schema than the catalogue: run {self.writer} again.")
-            table = reader(stored, pa.schema([schema.field(name) for name in names]))
+            table = stored.read(read) if rows is None else stored.read_rows(*rows, read)
         except (pa.ArrowInvalid, FileNotFoundError, json.JSONDecodeError) as error:
             raise ArtefactError(f"{place} is no readable parquet ({error}): run {self.writer} again.") from error
+        self._check_order(table, str(place))
         self._check_alignment(stored, place)
-        return table
+        return table.select(names)
 
     def stored(self) -> StoredTable:
         """The table on disk, as it is."""
@@ -124,7 +116,7 @@ class Table(Artefact[pa.Table | Parts]):
             for name in self.sorted_by:
                 if not table[name].equals(self.aligned_with.load([name])[name]):
                     raise self._other_key(name)
-        pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(metadata), file, ROW_GROUP, compression="zstd")
 
     def _write_folder(self, folder: Path, parts: Parts) -> None:
         stored = write_parts(folder, parts, self.present_schema, self.sorted_by[0])

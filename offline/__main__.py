@@ -6,7 +6,6 @@ After each stage a record of what its result followed from is kept beside the ar
 present state differs from its record.
 """
 
-import ast
 import errno
 import importlib
 import json
@@ -26,6 +25,7 @@ from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 from offline.preprocess import movielens
 from offline.preprocess.readers.layout import DataSource
+from offline.sources import sources_of
 
 STAGES = (
     "offline.preprocess.s1_data_split",
@@ -38,34 +38,21 @@ STAGES = (
     "offline.rank.s3_candidate_ranker",
 )
 
+FITTING_STAGES = {
+    "offline.recall.s2_vector_recall",
+    "offline.recall.s3_sequence_recall",
+    "offline.rank.s2_model_train",
+    "offline.rank.s3_candidate_ranker",
+}
+RESTARTS = 3  # of a stage's processes together, after one of them was killed
+# Otherwise processes that were started again look for each other at the addresses of those that were killed:
+# https://github.com/pytorch/pytorch/issues/135712.
+OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
 State = dict[str, Any]
 
 LEAST_ROOM = 16 << 20  # bytes that even the smallest data set's artefacts take
 UNPACKED = 4  # bytes of text in a byte of parquet, about
-
-
-def sources_of(module: str) -> set[Path]:
-    """The project's files that a module is made of.
-
-    They are its own file and, transitively, those of the modules that it imports from the project, with the packages
-    that these lie in.
-    """
-    found: set[Path] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        place = ROOT / name.replace(".", "/")
-        file = place / "__init__.py" if place.is_dir() else place.with_name(f"{place.name}.py")
-        if not file.exists() or file in found:
-            continue
-        found.add(file)
-        waiting += [name.rpartition(".")[0]] if "." in name else []
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
-    return found
 
 
 def digests(artefacts: Artefacts) -> dict[str, str | None]:
@@ -100,10 +87,25 @@ def recorded(record: Path) -> State | None:
     return state
 
 
+def command(name: str, processes: int) -> tuple[list[str], dict[str, str]]:
+    """How a stage is run, and what is added to the environment; by torchrun, where it fits in several processes."""
+    if processes == 1 or name not in FITTING_STAGES:
+        return [sys.executable, "-m", name], {}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    numbers = ["--nproc-per-node", str(processes), "--max-restarts", str(RESTARTS)]
+    threads = str(
+        max((os.cpu_count() or 1) // processes, 1)
+    )  # torchrun's own choice is 1, however many cores there are
+    return [*torchrun, *numbers, "-m", name], {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+        **OWN_STORE,
+    }
+
+
 def run(name: str) -> None:
-    """Runs a stage as a script of its own, and prints how long it took and the most memory that it held."""
+    """Runs a stage as a script of its own, and prints how long it took and the most memory that a process held."""
     try:
-        used = run_measured([sys.executable, "-m", name])
+        used = run_measured(*command(name, Settings().training_processes))
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)  # the stage has printed why
     print(f"  {used.seconds:.1f} s, {used.peak_mib:.0f} MiB at most", flush=True)

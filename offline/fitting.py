@@ -5,10 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
+
+from offline.checkpoints import State, generators_state, next_checkpoint, set_generators
+from offline.distributed import agreed
 
 Model = TypeVar("Model", bound=nn.Module)
 TrainEpoch = Callable[[torch.optim.Optimizer], None]
@@ -58,8 +62,11 @@ def run_epochs(
     steps_per_epoch: int,
     schedule: Schedule[Model],
     name: str,
+    generator: np.random.Generator | None = None,
 ) -> BestEpoch:
     """Trains until the schedule says stop; `model` then holds the averaged weights of the best epoch.
+
+    In a stage it goes on from the last epoch of a run that was killed.
 
     The averaged weights are evaluated and kept, because single steps wander around the optimum: the average scores
     better, and its metric rises and falls smoothly, so that stopping by it does not depend on luck. The exponential
@@ -72,24 +79,79 @@ def run_epochs(
         steps_per_epoch: how many steps that are.
         schedule: when to stop.
         name: is shown at the progress bar.
+        generator: from which `train_epoch` draws, beside PyTorch's.
     """
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / max(steps_per_epoch, 1)))
-    hook = optimizer.register_step_post_hook(lambda *_: averaged.update_parameters(model))
-    averaged_model: Model = averaged.module  # type: ignore[assignment]
-    best = BestEpoch(schedule.patience, schedule.minimum_gain)
-    with tqdm(range(1, schedule.epochs + 1), desc=name, unit="epoch", leave=False, disable=None) as bar:
+    fit = _Fit(model, optimizer, BestEpoch(schedule.patience, schedule.minimum_gain), steps_per_epoch, generator)
+    averaged_model: Model = fit.averaged.module  # type: ignore[assignment]
+    checkpoint = next_checkpoint()
+    kept = checkpoint.load(name) if checkpoint else None
+    if kept:
+        fit.go_on_from(kept)
+        for epoch, metric in enumerate(fit.metrics, 1):
+            schedule.report(epoch, metric)
+    hook = optimizer.register_step_post_hook(lambda *_: fit.averaged.update_parameters(model))
+    epochs = range(len(fit.metrics) + 1, schedule.epochs + 1)
+    with tqdm(epochs, desc=name, unit="epoch", leave=False, disable=None) as bar:
         for epoch in bar:
+            if fit.is_over:
+                break
             model.train()
             train_epoch(optimizer)
             # Without a metric to stop by, the last of the epochs asked for is the best.
-            metric = schedule.evaluate(averaged_model) if schedule.evaluate else float(epoch)
+            metric = agreed(schedule.evaluate(averaged_model) if schedule.evaluate else float(epoch))
             bar.set_postfix(valid=f"{metric:.4f}")
+            fit.take(metric)
+            if checkpoint:
+                checkpoint.save(name, fit.state())
             schedule.report(epoch, metric)
-            if best.stop_after(metric, averaged_model):
-                break
     hook.remove()
-    model.load_state_dict(best.state)
-    return best
+    model.load_state_dict(fit.best.state)
+    return fit.best
+
+
+class _Fit:
+    """All that changes from epoch to epoch."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        best: BestEpoch,
+        steps_per_epoch: int,
+        generator: np.random.Generator | None,
+    ) -> None:
+        self.model, self.optimizer, self.best, self.generator = model, optimizer, best, generator
+        self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / max(steps_per_epoch, 1)))
+        self.metrics: list[float] = []
+        self.is_over = False
+
+    def take(self, metric: float) -> None:
+        """The metric of the epoch just finished."""
+        self.metrics.append(metric)
+        self.is_over = self.best.stop_after(metric, self.averaged.module)
+
+    def state(self) -> State:
+        """As tensors and numbers, for a checkpoint."""
+        best = self.best
+        return {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": {"value": best.value, "epochs": best.epochs, "state": best.state, "curve": best.curve},
+            "metrics": self.metrics,
+            "is_over": self.is_over,
+            "generators": generators_state(self.generator),
+        }
+
+    def go_on_from(self, state: State) -> None:
+        """Takes over what `state` returned after an epoch."""
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, value in state["best"].items():
+            setattr(self.best, name, value)
+        self.metrics, self.is_over = state["metrics"], state["is_over"]
+        set_generators(state["generators"], self.generator)
 
 
 def state_on_cpu(model: nn.Module) -> dict[str, Any]:

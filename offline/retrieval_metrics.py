@@ -5,6 +5,7 @@ import scipy.sparse as sp
 import torch
 
 from data_exchange_center.arrays import BoolArray, Float32Array, Float64Array, FloatArray, Int64Array
+from offline.distributed import gathered
 from offline.recall.interactions import Interactions
 
 USERS_AT_A_TIME = 1024
@@ -30,7 +31,8 @@ def recall_by_user(
 ) -> tuple[Int64Array, dict[int, Float64Array]]:
     """Recall@k over the whole catalogue, items in `seen` filtered, of each user with a held-out positive.
 
-    A held-out item outside the vocabulary counts as a positive that was not found.
+    A held-out item outside the vocabulary counts as a positive that was not found. Of several processes each searches
+    for its own users, and all get the whole.
 
     Returns:
         [n] user indices; [n] recall of each for each k.
@@ -46,6 +48,7 @@ def recall_by_user(
         hits = np.take_along_axis(relevant[block].toarray(), top, axis=1)
         found[first : first + len(block)] = np.stack([hits[:, :k].sum(1) for k in ks], axis=1)
     recall = found / relevant_count[users, None]
+    users, recall = gathered(users), gathered(recall)
     return users, {k: recall[:, place] for place, k in enumerate(ks)}
 
 

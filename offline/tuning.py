@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from data_exchange_center.documents import Trial
+from offline.distributed import agreed, is_first
 from offline.fitting import BestEpoch
 
 FIRST_EPOCH_TO_PRUNE = 4  # earlier, a learning curve says too little
@@ -77,11 +78,11 @@ def tune(
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.GPSampler(seed=seed, n_startup_trials=len(first), deterministic_objective=True)
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=MarginPruner(margin))
-    for params in first:
+    for params in first if is_first() else ():
         study.enqueue_trial(params)
     winner: tuple[Fitted, BestEpoch] | None = None
     for _ in range(trials):
-        trial = study.ask(dict(space))
+        trial = _next_trial(study, space)
 
         def report(epoch: int, metric: float, trial: optuna.Trial = trial) -> None:
             trial.report(metric, epoch)
@@ -101,6 +102,16 @@ def tune(
             winner = fitted
     assert winner is not None  # the first trial has no other to be behind, so it is never pruned
     return TuningResult(study.best_params, *winner, [_row(trial) for trial in study.trials])
+
+
+def _next_trial(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> optuna.Trial:
+    """What the sampler proposes; several processes try what that of the first one does."""
+    if is_first():
+        trial = study.ask(dict(space))
+        agreed(trial.params)
+        return trial
+    study.enqueue_trial(agreed({}))
+    return study.ask(dict(space))
 
 
 def _row(trial: FrozenTrial) -> Trial:

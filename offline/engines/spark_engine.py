@@ -213,7 +213,7 @@ def _training_rows(rows: pa.Table, history: Table, entities: Any, features: Feat
     # The windows lie in the order of the impressions, so that a part's are a range of them: a join would shuffle what
     # is in order already.
     first, (users, items) = int(rows[Column.IMPRESSION][0].as_py()), entities.value
-    return training_rows.training_rows(rows, history.load_rows(first, first + len(rows)), users, items, features)
+    return training_rows.training_rows(rows, history.load(rows=(first, first + len(rows))), users, items, features)
 
 
 # What follows runs in this process, on what Spark has counted.

@@ -19,6 +19,7 @@ from data_exchange_center.features import FeatureSet
 from data_exchange_center.limits import RANKER_IMPRESSIONS
 from data_exchange_center.tables import to_matrix
 from data_exchange_center.user_state import liked_genres
+from offline.distributed import Share
 from offline.rank.deepfm import DeepFM
 from offline.rank.item_knowledge import ItemKnowledge
 from offline.rank.ranker import LIKE_FEATURES, CandidateKnowledge, Ranker
@@ -87,10 +88,10 @@ def moments(block: BoolArray, sequences: Sequences) -> Int64Array:
 
     Args:
         block: [n] whether the row belongs to it; a user's rows of a block are adjacent.
-        sequences: the n rows.
+        sequences: the n rows, of several processes those of some users.
     """
     rows = np.flatnonzero(block)
-    stride = max(STRIDE, -(-len(rows) // MOST_LISTS))
+    stride = max(STRIDE, -(-Share.of(len(rows)).total // MOST_LISTS))
     first = user_state.user_starts(sequences.users[rows])
     return rows[(np.arange(len(rows)) - first) % stride == 0]
 

@@ -1,13 +1,14 @@
 """DeepFM over the declared features: standardisation is its first layer, a raw logit its output."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from data_exchange_center.documents import DeepFmSettings, DeepInputs
 from data_exchange_center.features import FeatureSet, declare
+from offline.distributed import summed
 from offline.lookup import rows_of
 
 FLAG_SIZE = 2
@@ -51,11 +52,12 @@ class FieldGroup(nn.Module):
             self.flag_rows[:, -1] = 0
 
     @torch.no_grad()
-    def forget_absent(self, sparse: Tensor) -> None:
-        """Zeros the rows of ids that occur nowhere in `sparse` [n, features]: unfitted, they count as unknown."""
+    def forget_absent(self, blocks: Iterable[Tensor]) -> None:
+        """Zeros the rows of ids that occur nowhere in the blocks [n, features]: unfitted, they count as unknown."""
         present = torch.zeros(len(self.table), dtype=torch.bool)
-        present[(sparse[:, self.looked_up] + self.offsets).flatten()] = True
-        self.table[~present] = 0
+        for sparse in blocks:
+            present[(sparse[:, self.looked_up] + self.offsets).flatten()] = True
+        self.table[summed(present.int()) == 0] = 0
 
     def forward(self, sparse: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Interactions of one batch.
@@ -139,18 +141,16 @@ class DeepFM(nn.Module):
         """Unfitted, with the layers that the settings (another's `settings`) describe."""
         return cls(declare(settings.categories), settings.sizes, settings.hidden, settings.deep_inputs)
 
-    def standardise_by(self, dense: Tensor) -> None:
-        """Takes the standardisation layer's statistics from the training rows [n, dense features]."""
-        dense = dense.float()
-        std = dense.std(0, unbiased=False)
-        self.mean.copy_(dense.mean(0))
+    def standardise_by(self, mean: Tensor, std: Tensor) -> None:
+        """Takes the standardisation layer's statistics [dense features], those of the training rows."""
+        self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))  # a constant column becomes 0
 
-    def forget_absent(self, sparse: Tensor) -> None:
-        """See FieldGroup.forget_absent."""
+    def forget_absent(self, blocks: Callable[[], Iterable[Tensor]]) -> None:
+        """See FieldGroup.forget_absent; passes over the blocks once for each group."""
         for group in self.groups.values():
             assert isinstance(group, FieldGroup)
-            group.forget_absent(sparse)
+            group.forget_absent(blocks())
 
     def calibrate(self, scale: float, shift: float) -> None:
         """Makes the sigmoid of the logit a probability that can be believed; it orders as before."""

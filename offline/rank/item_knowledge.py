@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from data_exchange_center.arrays import Float32Array, Int32Array, Int64Array
+from offline.distributed import counted, gathered
 from offline.recall.interactions import Interactions
 
 NEIGHBOURS = 64  # followers kept of each item
@@ -70,12 +71,12 @@ def knowledge_of(
     """What is known after the rows that recall was fitted to.
 
     Args:
-        rows: those, in the split's order.
+        rows: those, in the split's order; of several processes each counts those of its users.
         vectors: [items, dim + 1] the tower's.
         fm_vectors: the retrieval FM's, of users and of items.
     """
-    counts = np.bincount(rows.items, minlength=rows.item_count)
-    positives = np.bincount(rows.items, rows.labels, rows.item_count)
+    counts = counted(np.bincount(rows.items, minlength=rows.item_count))
+    positives = counted(np.bincount(rows.items, rows.labels, rows.item_count))
     return ItemKnowledge(
         vectors,
         *fm_vectors,
@@ -100,6 +101,9 @@ def followers(users: Int64Array, items: Int64Array, item_count: int) -> tuple[In
         same = users[lag:] == users[:-lag]
         ones = np.ones(int(same.sum()), np.float32)
         counts += sp.csr_matrix((ones, (items[:-lag][same], items[lag:][same])), counts.shape)
+    pairs = counts.tocoo()
+    places = gathered(pairs.row), gathered(pairs.col)
+    counts = sp.csr_matrix((gathered(pairs.data), places), counts.shape)  # pairs of several processes are added up
     counts.data[counts.indices == 0] = 0
     counts.eliminate_zeros()
     total = np.asarray(counts.sum(axis=1)).ravel()

@@ -15,6 +15,8 @@ from data_exchange_center.columns import Column
 from data_exchange_center.documents import RankerDocument
 from data_exchange_center.features import RECALL_FEATURES
 from data_exchange_center.limits import RANKER_IMPRESSIONS
+from offline.batch_dropout import BatchDropout
+from offline.distributed import mean_and_std
 from offline.lookup import rows_of
 from offline.rank.deepfm import DeepFM
 from offline.rank.item_knowledge import ItemKnowledge, empty_knowledge
@@ -161,7 +163,7 @@ class CandidateNet(nn.Module):
         layers: list[nn.Module] = []
         width = features + ATTENTION_WIDTH
         for out in HIDDEN:
-            layers += [nn.Linear(width, out), nn.ReLU(), nn.Dropout(DROPOUT)]
+            layers += [nn.Linear(width, out), nn.ReLU(), BatchDropout(DROPOUT)]
             width = out
         last = nn.Linear(width, 1)
         nn.init.zeros_(last.weight)
@@ -170,8 +172,9 @@ class CandidateNet(nn.Module):
 
     def standardise_by(self, features: Tensor) -> None:
         """Takes the statistics from candidates [n, features]."""
-        self.mean.copy_(features.mean(0))
-        self.std.copy_(features.std(0, unbiased=False).clamp(min=1e-3))
+        mean, std = mean_and_std(features)
+        self.mean.copy_(mean)
+        self.std.copy_(std.clamp(min=1e-3))
 
     def forward(self, features: Tensor, vectors: Tensor, candidates: Tensor, recent: Tensor, liked: Tensor) -> Tensor:
         """[b, m] scores of lists.

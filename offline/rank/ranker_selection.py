@@ -14,6 +14,7 @@ from data_exchange_center.documents import (
     RankerTrial,
     Reliability,
 )
+from offline.distributed import agreed, gathered
 from offline.fitting import Schedule
 from offline.metrics import Bootstrap, auc, calibration, interval, log_loss
 from offline.rank.ranker import CandidateNet
@@ -40,9 +41,10 @@ def list_metrics(scores: FloatArray, lists: TrainingLists) -> dict[str, FloatArr
 
 
 def compare(net: CandidateNet, lists: TrainingLists, vectors: torch.Tensor, seed: int) -> RankerComparison:
-    """The ranker's order beside recall's."""
+    """The ranker's order beside recall's, on the lists of all processes."""
     counted = lists.relevant > 0
-    if not counted.any():
+    users = gathered(lists.users[counted])
+    if not len(users):
         nothing = ListMetrics(ndcg_at_10=0, ndcg_at_50=0, recall_at_50=0)
         return RankerComparison(
             lists=0, recall_at_200=0, recall_order=nothing, ranker=nothing, gain_at_10=0, gain_at_10_interval=(0, 0)
@@ -50,19 +52,20 @@ def compare(net: CandidateNet, lists: TrainingLists, vectors: torch.Tensor, seed
     recall, ranker = (
         list_metrics(scores, lists) for scores in (np.zeros(lists.labels.shape), score_lists(net, lists, vectors))
     )
+    recall, ranker = ({name: gathered(values) for name, values in metrics.items()} for metrics in (recall, ranker))
     gain = ranker["ndcg@10"] - recall["ndcg@10"]
-    found = lists.labels.numpy().sum(axis=1)[counted] / lists.relevant[counted]
+    found = gathered(lists.labels.numpy().sum(axis=1)[counted] / lists.relevant[counted])
     of_recall, of_ranker = (
         ListMetrics.model_validate({name: float(values.mean()) for name, values in metrics.items()})
         for metrics in (recall, ranker)
     )
     return RankerComparison(
-        lists=int(counted.sum()),
+        lists=len(users),
         recall_at_200=float(found.mean()),
         recall_order=of_recall,
         ranker=of_ranker,
         gain_at_10=float(gain.mean()),
-        gain_at_10_interval=interval(Bootstrap(lists.users[counted], seed).means(gain)),
+        gain_at_10_interval=interval(Bootstrap(users, seed).means(gain)),
     )
 
 
@@ -72,7 +75,7 @@ def try_objective(objective: Objective, lists: TrainingLists, vectors: torch.Ten
     fit, held_out = lists.select(fitted).with_positives(), lists.select(~fitted)
 
     def ndcg(net: CandidateNet) -> float:
-        values = list_metrics(score_lists(net, held_out, vectors), held_out)["ndcg@10"]
+        values = gathered(list_metrics(score_lists(net, held_out, vectors), held_out)["ndcg@10"])
         return float(values.mean()) if len(values) else 0.0
 
     net = new_net(fit, vectors.shape[1], seed)
@@ -91,8 +94,8 @@ def half_of_users(users: Int64Array) -> BoolArray:
 
 
 def rated_auc(net: CandidateNet, rated: TrainingLists, vectors: torch.Tensor) -> float:
-    """AUC of a like head on rated items."""
-    return auc(rated.relevant, score_lists(net, rated, vectors)[:, 0])
+    """AUC of a like head on the rated items of all processes."""
+    return auc(gathered(rated.relevant), gathered(score_lists(net, rated, vectors)[:, 0]))
 
 
 def choose_like_epochs(rated: TrainingLists, vectors: torch.Tensor, seed: int) -> tuple[int, float, float]:
@@ -103,7 +106,7 @@ def choose_like_epochs(rated: TrainingLists, vectors: torch.Tensor, seed: int) -
     fitted = half_of_users(rated.users)
     fit, held_out = rated.select(fitted), rated.select(~fitted)
     net = new_net(fit, vectors.shape[1], seed)
-    before = rated_auc(net, held_out, vectors)
+    before = agreed(rated_auc(net, held_out, vectors))
     schedule = Schedule[CandidateNet](
         MOST_EPOCHS, lambda model: rated_auc(model, held_out, vectors), PATIENCE, MINIMUM_GAIN
     )
@@ -114,9 +117,9 @@ def choose_like_epochs(rated: TrainingLists, vectors: torch.Tensor, seed: int) -
 def like_metrics(
     net: CandidateNet, rated: TrainingLists, vectors: torch.Tensor, chosen: tuple[int, float, float], seed: int
 ) -> LikeHeadMetrics:
-    """The like head's metrics on rated items, beside DeepFM's logit."""
-    labels, deepfm = rated.relevant.astype(np.uint8), rated.features[:, 0, 0].numpy()
-    logits, bootstrap = score_lists(net, rated, vectors)[:, 0], Bootstrap(rated.users, seed)
+    """The like head's metrics on the rated items of all processes, beside DeepFM's logit."""
+    labels, deepfm = gathered(rated.relevant.astype(np.uint8)), gathered(rated.features[:, 0, 0].numpy())
+    logits, bootstrap = gathered(score_lists(net, rated, vectors)[:, 0]), Bootstrap(gathered(rated.users), seed)
     drawn, reliability = bootstrap.aucs(labels, logits), calibration(labels, logits)
     epochs, valid_auc, of_deepfm = chosen
     return LikeHeadMetrics(

@@ -9,6 +9,9 @@ from torch.nn import functional
 
 from data_exchange_center.arrays import BoolArray, Float32Array, Int64Array
 from data_exchange_center.documents import Objective
+from offline import distributed
+from offline.batch_dropout import rows_of_batch
+from offline.distributed import Share, summed
 from offline.fitting import BestEpoch, Schedule, run_epochs, training_device
 from offline.rank.ranker import UNSEEN, CandidateNet
 
@@ -82,7 +85,7 @@ def new_net(lists: TrainingLists, dim: int, seed: int) -> CandidateNet:
     torch.manual_seed(seed)
     net = CandidateNet(lists.features.shape[2], dim)
     present = lists.features[lists.candidates > 0]
-    if len(present):
+    if Share.of(len(present)).total:
         net.standardise_by(present)
     return net.eval()
 
@@ -99,7 +102,7 @@ def fit_net(
 
     Args:
         net: a new one, or one that goes on with other lists; afterwards that of the best epoch, on the CPU.
-        lists: without any, the net stays as it is.
+        lists: those that this process holds; without any in all of them, the net stays as it is.
         vectors: [items, dim] the item vectors of the tower that made the lists.
         objective: softmax over a list, or a logit for each candidate.
         schedule: when to stop.
@@ -109,38 +112,42 @@ def fit_net(
     device = training_device()
     lists = lists.with_positives() if objective == "listwise" else lists
     net, vectors = net.to(device), vectors.to(device)
-    most = max(LISTS, ROWS // lists.labels.shape[1])
-    size = max(min(most, len(lists.labels) // STEPS), 1)
+    share, most = Share.of(len(lists.labels)), max(LISTS, ROWS // lists.labels.shape[1])
+    size = max(min(most, share.total // STEPS), 1)
+
+    def loss_of(features: Tensor, candidates: Tensor, recent: Tensor, liked: Tensor, labels: Tensor) -> Tensor:
+        return _loss(net(features, vectors, candidates, recent, liked), labels, candidates > 0, objective)
+
+    whole_loss = distributed.objective(net, loss_of)
 
     def train_epoch(optimizer: torch.optim.Optimizer) -> None:
-        if not len(lists.labels):
-            return
-        for batch in torch.randperm(len(lists.labels)).split(size):
-            drawn, labels = draw_candidates(lists.labels[batch], lists.candidates[batch] > 0)
-            rows = batch[:, None]
-            candidates = lists.candidates[rows, drawn].to(device)
-            scores = net(
-                lists.features[rows, drawn].to(device),
-                vectors,
-                candidates,
-                lists.recent[batch].to(device),
-                lists.liked[batch].to(device),
-            )
-            loss = _loss(scores, labels.float().to(device), candidates > 0, objective)
+        for batch in torch.randperm(share.total).split(size):
+            places, rows = share.places(batch), share.rows(batch)
+            random = torch.rand(len(batch), lists.labels.shape[1])[places]  # the same in all processes
+            drawn, labels = draw_candidates(lists.labels[rows], lists.candidates[rows] > 0, random)
+            at = rows[:, None], drawn
+            columns = (lists.features[at], lists.candidates[at], lists.recent[rows], lists.liked[rows], labels.float())
             optimizer.zero_grad()
+            with rows_of_batch(places.to(device), len(batch)):
+                loss = whole_loss(*(column.to(device) for column in columns))
             loss.backward()
             optimizer.step()
 
     optimizer = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
-    steps = -(-len(lists.labels) // size)
+    steps = -(-share.total // size)
     best = run_epochs(net, optimizer, train_epoch, steps, schedule, f"ranking model, {objective}")
     net.cpu().eval()
     return best
 
 
-def draw_candidates(labels: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """[b, SAMPLED] places of all positives and of others drawn at random, and their labels; from [b, m] both."""
-    draw = torch.rand(labels.shape) + labels.float() + present.float()
+def draw_candidates(labels: Tensor, present: Tensor, random: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """[b, SAMPLED] places of all positives and of others drawn at random, and their labels.
+
+    Args:
+        labels, present: [b, m] whether the candidate is a positive, and whether there is one.
+        random: [b, m] numbers between 0 and 1 to draw by, new ones unless given.
+    """
+    draw = (torch.rand(labels.shape) if random is None else random) + labels.float() + present.float()
     drawn = draw.topk(min(SAMPLED, labels.shape[1]), dim=1).indices
     return drawn, labels.gather(1, drawn)
 
@@ -148,8 +155,8 @@ def draw_candidates(labels: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
 def _loss(scores: Tensor, labels: Tensor, present: Tensor, objective: Objective) -> Tensor:
     if objective == "pointwise":
         losses = functional.binary_cross_entropy_with_logits(scores, labels, reduction="none")
-        return (losses * present).sum() / present.sum()
-    return -(scores.masked_fill(~present, UNSEEN).log_softmax(1) * labels).sum() / labels.sum()
+        return (losses * present).sum() / summed(present.sum())
+    return -(scores.masked_fill(~present, UNSEEN).log_softmax(1) * labels).sum() / summed(labels.sum())
 
 
 @torch.no_grad()

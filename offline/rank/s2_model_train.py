@@ -27,13 +27,17 @@ from data_exchange_center.documents import (
     RankingRows,
     Reliability,
 )
-from data_exchange_center.stage import run_stage
+from data_exchange_center.features import FeatureSet
+from data_exchange_center.settings import Settings
+from offline.distributed import agreed, gathered, is_first, rows_of_this_process
 from offline.fitting import Schedule, state_on_cpu
+from offline.fitting_stage import run_fitting_stage
 from offline.metrics import Bootstrap, auc, calibration, interval, log_loss
 from offline.rank.baselines import logistic_regression, popularity
 from offline.rank.deepfm import DeepFM
 from offline.rank.selection import choose, hyper_parameters, platt_scaling
-from offline.rank.training import HyperParameters, Rows, fit, score
+from offline.rank.stored_rows import MIB, StoredRows
+from offline.rank.training import FrameRows, HyperParameters, Rows, fit, score_all
 from offline.recall.factorization_machine import FactorizationMachine
 from offline.recall.fm_training import DIM, pair_logits
 from offline.recall.interactions import Interactions
@@ -54,6 +58,8 @@ WRITES = (
     catalogue.MODEL_METRICS,
 )
 
+BASELINE_BYTES = 200  # of memory that scikit-learn takes for a row, about
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -71,28 +77,44 @@ class Parts:
         return cls(split == Split.TRAIN, split == Split.VALID, split == Split.TEST, split != Split.TEST)
 
 
+def read_frame(features: FeatureSet, memory_mib: int | None) -> tuple[Parts, FrameRows]:
+    """This process's share of the training frame: in memory, or in blocks where there is a limit in MiB."""
+    share = rows_of_this_process(catalogue.TRAINING_FRAME)
+    if memory_mib is None:
+        frame = catalogue.TRAINING_FRAME.load(rows=share)
+        return Parts.of_frame(frame), Rows.from_table(frame, features)
+    frame = catalogue.TRAINING_FRAME.load([Column.LABEL, Column.SPLIT], share)
+    labels, first = frame[Column.LABEL].to_numpy(), share[0] if share else 0
+    return Parts.of_frame(frame), StoredRows(features, first, np.ones(len(labels), bool), labels, memory_mib)
+
+
 @dataclass(frozen=True)
 class TunedDeepFm:
-    """DeepFM after its tuning: fitted without valid, without test, and to all offline rows; all three calibrated."""
+    """DeepFM after its tuning: fitted without valid, without test, and to all offline rows; all three calibrated.
+
+    `logits` [test rows] are those of the second one.
+    """
 
     tuning: TuningResult[DeepFM]
     hyper_parameters: HyperParameters
     measured: DeepFM
     served: DeepFM
     calibration: PlattScaling
+    logits: FloatArray
 
 
-def tune_and_fit(rows: Rows, parts: Parts, sizes: dict[str, int], fm_l2: float, seed: int) -> TunedDeepFm:
+def tune_and_fit(rows: FrameRows, parts: Parts, sizes: dict[str, int], fm_l2: float, seed: int) -> TunedDeepFm:
     """Chooses on valid, calibrates there, and fits again to more rows with what was chosen."""
     train, valid, test, training = (rows.select(p) for p in (parts.train, parts.valid, parts.test, parts.training))
     tuning = choose(train, valid, sizes, fm_l2, seed)
     chosen, schedule = hyper_parameters(tuning.params, fm_l2), Schedule[DeepFM](tuning.best.epochs)
-    scale, shift = platt_scaling(score(tuning.model, valid), valid.labels)
+    scale, shift = agreed(platt_scaling(score_all(tuning.model, valid), gathered(valid.labels)))
     measured, served = (fit(part, chosen, sizes, schedule, seed)[0] for part in (training, rows))
-    before = calibration(test.labels, score(measured, test)).error
+    before = calibration(gathered(test.labels), score_all(measured, test)).error
     for model in (tuning.model, measured, served):
         model.calibrate(scale, shift)
-    return TunedDeepFm(tuning, chosen, measured, served, PlattScaling(scale=scale, shift=shift, error_before=before))
+    platt = PlattScaling(scale=scale, shift=shift, error_before=before)
+    return TunedDeepFm(tuning, chosen, measured, served, platt, score_all(measured, test))
 
 
 def ranking_metrics(
@@ -120,10 +142,23 @@ def ranking_metrics(
     return metrics
 
 
-def measure(
-    frame: pa.Table, parts: Parts, tuned: TunedDeepFm, deepfm_logits: FloatArray, dataset: DatasetDocument
-) -> ModelMetrics:
-    """DeepFM beside popularity, logistic regression and FM on the same rows of test."""
+def thinned(rows: BoolArray, most: int, seed: int) -> BoolArray:
+    """Of some rows [n], at most so many, drawn at random."""
+    if rows.sum() <= most:
+        return rows
+    drawn = np.random.default_rng(seed).choice(np.flatnonzero(rows), most, replace=False)
+    kept = np.zeros_like(rows)
+    kept[drawn] = True
+    return kept
+
+
+def measure(tuned: TunedDeepFm, dataset: DatasetDocument, memory_mib: int | None) -> ModelMetrics:
+    """DeepFM beside popularity, logistic regression and FM on the same rows of test.
+
+    scikit-learn fits to rows in memory: where there is a limit in MiB, to as many as it allows, and this is printed.
+    """
+    frame = catalogue.TRAINING_FRAME.load([Column.USER_INDEX, Column.ITEM_INDEX, Column.LABEL, Column.SPLIT])
+    parts = Parts.of_frame(frame)
     ids = Interactions(
         users=frame[Column.USER_INDEX].to_numpy().astype(np.int64),
         items=frame[Column.ITEM_INDEX].to_numpy().astype(np.int64),
@@ -131,7 +166,12 @@ def measure(
         user_count=dataset.id_sizes[Column.USERID],
         item_count=dataset.id_sizes[Column.ITEMID],
     )
-    train, valid, test, training = (ids.select(p) for p in (parts.train, parts.valid, parts.test, parts.training))
+    most = memory_mib * MIB // BASELINE_BYTES if memory_mib else len(frame)
+    kept = thinned(parts.training, most, dataset.seed)
+    if not kept[parts.training].all():
+        print(f"popularity and logistic regression are fitted to {most:,} of {parts.training.sum():,} rows")
+    masks = parts.train & kept, parts.valid, parts.test, kept
+    train, valid, test, training = (ids.select(mask) for mask in masks)
     fm = FactorizationMachine(ids.user_count, ids.item_count, DIM)
     fm.load_state_dict(catalogue.FM_MODEL.load())
     logistic = logistic_regression(training, train, valid, test)
@@ -139,7 +179,7 @@ def measure(
         "popularity": popularity(training, test),
         "logistic_regression": logistic.logits,
         "fm": pair_logits(fm, test),
-        "deepfm": deepfm_logits,
+        "deepfm": tuned.logits,
     }
     metrics = ranking_metrics(logits, test.labels, Bootstrap(test.users, dataset.seed))
     return ModelMetrics(
@@ -157,7 +197,7 @@ def measure(
             valid_auc=tuned.tuning.best.value,
             epochs=tuned.tuning.best.epochs,
             calibration=tuned.calibration,
-            reliability=Reliability(**asdict(calibration(test.labels, deepfm_logits))),
+            reliability=Reliability(**asdict(calibration(test.labels, tuned.logits))),
             tried=tuned.tuning.trials,
         ),
     )
@@ -183,10 +223,12 @@ def main() -> None:
     """Chooses on valid, fits again, measures on test, fits for serving, saves."""
     dataset, features = catalogue.DATASET.load(), catalogue.FEATURE_META.load()
     fm_l2 = catalogue.VECTOR_RECALL_METRICS.load().rated.l2
-    frame = catalogue.TRAINING_FRAME.load()
-    parts, rows = Parts.of_frame(frame), Rows.from_table(frame, dataset.features)
+    memory_mib = Settings().training_memory_mib
+    parts, rows = read_frame(dataset.features, memory_mib)
     tuned = tune_and_fit(rows, parts, features.vocabulary_sizes, fm_l2, dataset.seed)
-    metrics = measure(frame, parts, tuned, score(tuned.measured, rows.select(parts.test)), dataset)
+    if not is_first():
+        return  # what follows is for one process alone
+    metrics = measure(tuned, dataset, memory_mib)
     meta = DeepFmDocument(
         dataset=dataset.dataset,
         columns=features.columns,
@@ -203,4 +245,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_fitting_stage(main, __file__, READS)

@@ -25,8 +25,9 @@ from data_exchange_center.columns import Column, Split
 from data_exchange_center.commit import writing
 from data_exchange_center.dataset import DatasetDocument
 from data_exchange_center.documents import Objective, RankerDocument, RankerMetrics
-from data_exchange_center.stage import run_stage
+from offline.distributed import Share, is_first, rows_of_this_process
 from offline.fitting import Schedule, state_on_cpu
+from offline.fitting_stage import run_fitting_stage
 from offline.rank.candidate_lists import Funnel, Impressions, make_lists, rated_items
 from offline.rank.deepfm import deepfm_from
 from offline.rank.item_knowledge import knowledge_of
@@ -89,9 +90,11 @@ WRITES = (catalogue.RANKER_MODEL, catalogue.RANKER_META, catalogue.RANKER_METRIC
 
 
 def drawn_rows(block: BoolArray, seed: int) -> Int64Array:
-    """At most MOST_ROWS rows of a block, in order."""
+    """At most MOST_ROWS rows of a block in all processes, in order; those that this one holds."""
     rows = np.flatnonzero(block)
-    return np.sort(np.random.default_rng(seed).permutation(rows)[:MOST_ROWS])
+    share = Share.of(len(rows))
+    drawn = np.sort(np.random.default_rng(seed).permutation(share.total)[:MOST_ROWS])
+    return rows[share.rows(torch.from_numpy(drawn)).numpy()]
 
 
 @dataclass(frozen=True)
@@ -168,12 +171,15 @@ def main() -> None:
     """Fits, measures, saves the served model: DeepFM, tables, like head and rank net in one."""
     dataset, features = catalogue.DATASET.load(), catalogue.FEATURE_META.load()
     parts = read_parts(dataset)
-    frame = catalogue.TRAINING_FRAME.load()
+    rows = rows_of_this_process(catalogue.OFFLINE_IMPRESSIONS, Column.USERID)
+    frame = catalogue.TRAINING_FRAME.load(rows=rows)
     impressions = Impressions.load(dataset.features, Sequences.of(parts.offline), frame, catalogue.ITEM_FEATURES.load())
     split = frame[Column.SPLIT].to_numpy()
     del frame  # a third of what the stage would hold at its peak
     nets = fit_and_measure(impressions, parts, split, dataset)
     served = SERVED.funnel(parts.offline)
+    if not is_first():
+        return  # what follows is for one process alone
     ranker = Ranker(served.deepfm, CandidateKnowledge(served.knowledge), nets.like, nets.rank)
     document = RankerDocument(
         dataset=dataset.dataset,
@@ -191,4 +197,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_fitting_stage(main, __file__, READS)

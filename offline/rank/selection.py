@@ -8,10 +8,11 @@ from sklearn.linear_model import LogisticRegression
 
 from data_exchange_center.arrays import FloatArray, UInt8Array
 from data_exchange_center.documents import DeepInputs
+from offline.distributed import gathered
 from offline.fitting import BestEpoch, Schedule
 from offline.metrics import auc
 from offline.rank.deepfm import DeepFM
-from offline.rank.training import HyperParameters, Rows, fit, score
+from offline.rank.training import FrameRows, HyperParameters, fit, score_all
 from offline.tuning import Params, TuningResult, tune
 
 DEEP_INPUTS: tuple[DeepInputs, ...] = ("dense+side", "dense", "dense+all")  # the first is tried first
@@ -28,11 +29,13 @@ def hyper_parameters(params: Params, fm_l2: float) -> HyperParameters:
     return HyperParameters(l2=params["l2_of_fm"] * fm_l2, deep_inputs=params["deep_inputs"])
 
 
-def choose(train: Rows, valid: Rows, sizes: dict[str, int], fm_l2: float, seed: int) -> TuningResult[DeepFM]:
+def choose(train: FrameRows, valid: FrameRows, sizes: dict[str, int], fm_l2: float, seed: int) -> TuningResult[DeepFM]:
     """The hyper-parameters with the best AUC on valid, their model and epochs, and all trials."""
 
+    labels = gathered(valid.labels)
+
     def fit_with(params: Params, report: Callable[[int, float], None]) -> tuple[DeepFM, BestEpoch]:
-        schedule = Schedule[DeepFM](MOST_EPOCHS, lambda model: auc(valid.labels, score(model, valid)), report=report)
+        schedule = Schedule[DeepFM](MOST_EPOCHS, lambda model: auc(labels, score_all(model, valid)), report=report)
         return fit(train, hyper_parameters(params, fm_l2), sizes, schedule, seed)
 
     space = {"deep_inputs": CategoricalDistribution(DEEP_INPUTS), "l2_of_fm": L2_OF_FM}

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data_exchange_center.arrays import Float32Array
+from offline.distributed import summed
 
 
 class FactorizationMachine(nn.Module):
@@ -74,10 +75,10 @@ def full_softmax_loss(users: Tensor, items: Tensor, positives: Tensor) -> Tensor
         positives: [b, items] multi-hot.
 
     Returns:
-        Mean over the positives.
+        Mean over the positives; of several processes, this one's addend of it.
     """
     log_likelihood = functional.log_softmax(users @ items.T, dim=1)
-    return -(log_likelihood * positives).sum() / positives.sum()
+    return -(log_likelihood * positives).sum() / summed(positives.sum())
 
 
 def sampled_softmax_loss(

@@ -6,6 +6,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from data_exchange_center.arrays import Float32Array, Float64Array
+from offline.batches import in_memory
+from offline.distributed import Share, counted, objective, summed
 from offline.fitting import BestEpoch, Schedule, TrainEpoch, batch_size, run_epochs, training_device
 from offline.recall.factorization_machine import FactorizationMachine, full_softmax_loss, sampled_softmax_loss
 from offline.recall.interactions import Interactions
@@ -25,7 +27,7 @@ def new_model(fit: Interactions, seed: int) -> FactorizationMachine:
     model = FactorizationMachine(fit.user_count, fit.item_count, DIM)
     with torch.no_grad():
         for table, ids in ((model.users, fit.users), (model.items, fit.items)):
-            table.weight[torch.from_numpy(np.bincount(ids, minlength=len(table.weight)) == 0)] = 0
+            table.weight[torch.from_numpy(counted(np.bincount(ids, minlength=len(table.weight))) == 0)] = 0
     return model.to(training_device())
 
 
@@ -35,7 +37,7 @@ def fit_rated(
     """Log loss on the rated rows.
 
     Args:
-        fit: rows to fit.
+        fit: rows to fit, of which this process holds its share.
         l2: penalty on the embedding rows of the batch (and so by how often an id occurs).
         schedule: at most how many epochs, and what stops earlier.
         seed: of the tables and of the rows' order.
@@ -45,20 +47,25 @@ def fit_rated(
     """
     model = new_model(fit, seed)
     device = model.bias.device
-    columns = [torch.from_numpy(column).to(device) for column in (fit.users, fit.items)]
-    labels = torch.from_numpy(fit.labels).float().to(device)
-    size = batch_size(len(labels))
+    columns = torch.from_numpy(fit.users), torch.from_numpy(fit.items), torch.from_numpy(fit.labels).float()
+    batches = in_memory([column.to(device) for column in columns], batch_size)
+
+    def loss_of(users: Tensor, items: Tensor, labels: Tensor, share: float) -> Tensor | None:
+        if not len(labels):
+            return None
+        logits, norms = model(users, items)
+        return (functional.binary_cross_entropy_with_logits(logits, labels) + l2 * norms.mean()) * share
+
+    whole_loss = objective(model, loss_of)
 
     def train_epoch(optimizer: torch.optim.Optimizer) -> None:
-        for rows in torch.randperm(len(labels)).to(device).split(size):
-            logits, norms = model(columns[0][rows], columns[1][rows])
-            loss = functional.binary_cross_entropy_with_logits(logits, labels[rows]) + l2 * norms.mean()
+        for batch, share in batches.epoch():
             optimizer.zero_grad()
-            loss.backward()
+            whole_loss(*batch, share).backward()
             optimizer.step()
 
     optimizer = torch.optim.Adam(model.parameters(), lr=RATED_LEARNING_RATE, fused=True)
-    return model, run_epochs(model, optimizer, train_epoch, -(-len(labels) // size), schedule, f"FM rated, L2 {l2:.3g}")
+    return model, run_epochs(model, optimizer, train_epoch, batches.steps, schedule, f"FM rated, L2 {l2:.3g}")
 
 
 def fit_retrieval(
@@ -68,7 +75,7 @@ def fit_retrieval(
     positives = fit.positives()
     # A user without a positive is in no step: zeros recommend by the items' biases, random factors by chance.
     model = new_model(positives, seed)
-    frequency = np.bincount(positives.items, minlength=fit.item_count).astype(np.float64)
+    frequency = counted(np.bincount(positives.items, minlength=fit.item_count)).astype(np.float64)
     with torch.no_grad():  # the softmax of popularity is where training begins
         model.items.weight[1:, -1] = torch.log(torch.from_numpy((frequency[1:] + 1) / (frequency.sum() + 1)))
     full = fit.item_count <= FULL_SOFTMAX_ITEMS
@@ -85,45 +92,56 @@ def _full_softmax_epoch(model: FactorizationMachine, positives: Interactions, l2
     matrix = positives.matrix()
     active = np.flatnonzero(matrix.getnnz(axis=1))
     device = model.bias.device
-    size = max(min(RETRIEVAL_USERS, len(active) // RETRIEVAL_STEPS), 1)
+    share = Share.of(len(active))
+    size = max(min(RETRIEVAL_USERS, share.total // RETRIEVAL_STEPS), 1)
+
+    def loss_of(users: Tensor, liked: Tensor) -> Tensor:
+        rows, catalogue = model.users(users), model.items.weight
+        norms = rows.square().sum(1) @ liked.sum(1) + catalogue.square().sum(1) @ liked.sum(0)
+        return full_softmax_loss(_with_ones(rows), catalogue[1:], liked[:, 1:]) + l2 * norms / summed(liked.sum())
+
+    whole_loss = objective(model, loss_of, uses_all=False)
 
     def train_epoch(optimizer: torch.optim.Optimizer) -> None:
-        for users in torch.from_numpy(active)[torch.randperm(len(active))].split(size):
-            liked = torch.from_numpy(matrix[users.numpy()].toarray()).to(device)
-            rows, catalogue = model.users(users.to(device)), model.items.weight
-            norms = rows.square().sum(1) @ liked.sum(1) + catalogue.square().sum(1) @ liked.sum(0)
-            likelihood = full_softmax_loss(_with_ones(rows), catalogue[1:], liked[:, 1:])
-            loss = likelihood + l2 * norms / liked.sum()
+        for batch in torch.randperm(share.total).split(size):
+            users = torch.from_numpy(active)[share.rows(batch)]
+            liked = torch.from_numpy(matrix[users.numpy()].toarray())
             optimizer.zero_grad()
-            loss.backward()
+            whole_loss(users.to(device), liked.to(device)).backward()
             optimizer.step()
 
-    return train_epoch, -(-len(active) // size)
+    return train_epoch, -(-share.total // size)
 
 
 def _sampled_softmax_epoch(
     model: FactorizationMachine, positives: Interactions, frequency: Float64Array, l2: float
 ) -> tuple[TrainEpoch, int]:
     device = model.bias.device
-    users, items = (torch.from_numpy(column).to(device) for column in (positives.users, positives.items))
+    columns = [torch.from_numpy(column).to(device) for column in (positives.users, positives.items)]
+    batches = in_memory(columns, lambda pairs: RETRIEVAL_PAIRS)
     drawn_by = frequency**0.75
     drawn_by[1:] += 1e-3 * drawn_by.mean()  # every item of the catalogue can be drawn; the unknown one cannot
     probability = torch.from_numpy(drawn_by / drawn_by.sum())
 
+    def loss_of(users: Tensor, items: Tensor, drawn: Tensor, log_q: Tensor, share: float) -> Tensor | None:
+        if not len(users):
+            return None
+        rows, positive_rows = model.users(users), model.items(items)
+        collision = items[:, None] == drawn[None, :]
+        likelihood = sampled_softmax_loss(_with_ones(rows), positive_rows, model.items(drawn), log_q, collision)
+        return (likelihood + l2 * (rows.square().sum(1) + positive_rows.square().sum(1)).mean()) * share
+
+    whole_loss = objective(model, loss_of, uses_all=False)
+
     def train_epoch(optimizer: torch.optim.Optimizer) -> None:
-        for pairs in torch.randperm(len(users)).to(device).split(RETRIEVAL_PAIRS):
+        for (users, items), share in batches.epoch():
             drawn = torch.multinomial(probability, RETRIEVAL_PAIRS, replacement=True)
-            log_q = torch.log(probability[drawn] * RETRIEVAL_PAIRS).float().to(device)
-            drawn = drawn.to(device)
-            rows, positive_rows = model.users(users[pairs]), model.items(items[pairs])
-            collision = items[pairs][:, None] == drawn[None, :]
-            likelihood = sampled_softmax_loss(_with_ones(rows), positive_rows, model.items(drawn), log_q, collision)
-            loss = likelihood + l2 * (rows.square().sum(1) + positive_rows.square().sum(1)).mean()
+            log_q = torch.log(probability[drawn] * RETRIEVAL_PAIRS).float()
             optimizer.zero_grad()
-            loss.backward()
+            whole_loss(users, items, drawn.to(device), log_q.to(device), share).backward()
             optimizer.step()
 
-    return train_epoch, -(-len(users) // RETRIEVAL_PAIRS)
+    return train_epoch, batches.steps
 
 
 def _with_ones(rows: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from data_exchange_center import catalogue
 from data_exchange_center.arrays import BoolArray, Int64Array, UInt8Array
 from data_exchange_center.columns import Column, Split
 from data_exchange_center.dataset import DatasetDocument
+from offline.distributed import Share, rows_of_this_process
 
 VALID_USERS = 2048
 
@@ -41,13 +42,21 @@ class Interactions:
 
 @dataclass(frozen=True)
 class Parts:
-    """The rows of each part; `training` is train and valid together, `offline` is all."""
+    """The rows of each part; `training` is train and valid together, `offline` is all.
+
+    Of several processes each has the rows of some users.
+    """
 
     offline: Interactions
     train: Interactions
     valid: Interactions
     training: Interactions
     test: Interactions
+
+    def counts(self) -> dict[str, int]:
+        """Rows of train, valid and test in all processes."""
+        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: Share.of(len(part.users)).total for name, part in parts.items()}
 
     def drawn(self, seed: int) -> tuple[Interactions, Interactions]:
         """The rows of train and of valid of VALID_USERS users, by whose recall each epoch is evaluated."""
@@ -57,10 +66,12 @@ class Parts:
 
 
 def read_parts(dataset: DatasetDocument) -> Parts:
-    """The offline impressions as interactions."""
-    table = catalogue.OFFLINE_IMPRESSIONS.load([Column.USER_INDEX, Column.ITEM_INDEX, Column.LABEL, Column.SPLIT])
+    """The offline impressions as interactions; of several processes each reads those of its users."""
+    rows = rows_of_this_process(catalogue.OFFLINE_IMPRESSIONS, Column.USERID)
+    columns = [Column.USER_INDEX, Column.ITEM_INDEX, Column.LABEL, Column.SPLIT]
+    table = catalogue.OFFLINE_IMPRESSIONS.load(columns, rows)
     users, items = (table[name].to_numpy().astype(np.int64) for name in (Column.USER_INDEX, Column.ITEM_INDEX))
     sizes, split = dataset.id_sizes, table[Column.SPLIT].to_numpy()
-    rows = Interactions(users, items, table[Column.LABEL].to_numpy(), sizes[Column.USERID], sizes[Column.ITEMID])
-    train, valid, test = (rows.select(split == part) for part in (Split.TRAIN, Split.VALID, Split.TEST))
-    return Parts(rows, train, valid, rows.select(split != Split.TEST), test)
+    offline = Interactions(users, items, table[Column.LABEL].to_numpy(), sizes[Column.USERID], sizes[Column.ITEMID])
+    train, valid, test = (offline.select(split == part) for part in (Split.TRAIN, Split.VALID, Split.TEST))
+    return Parts(offline, train, valid, offline.select(split != Split.TEST), test)

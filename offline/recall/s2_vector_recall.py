@@ -17,7 +17,7 @@ import numpy as np
 from optuna.distributions import FloatDistribution
 
 from data_exchange_center import catalogue
-from data_exchange_center.arrays import Float32Array
+from data_exchange_center.arrays import Float32Array, UInt8Array
 from data_exchange_center.commit import writing
 from data_exchange_center.documents import (
     RatedFmMetrics,
@@ -26,8 +26,9 @@ from data_exchange_center.documents import (
     VectorRecallMetrics,
     VectorRecallRows,
 )
-from data_exchange_center.stage import run_stage
+from offline.distributed import counted, gathered, is_first
 from offline.fitting import BestEpoch, Schedule, state_on_cpu
+from offline.fitting_stage import run_fitting_stage
 from offline.metrics import Bootstrap, auc, interval
 from offline.recall.factorization_machine import FactorizationMachine
 from offline.recall.fm_training import fit_rated, fit_retrieval, pair_logits, score_pairs
@@ -61,6 +62,7 @@ KS = (50, 200)
 
 Fit = Callable[[Interactions, float, Schedule[FactorizationMachine], int], tuple[FactorizationMachine, BestEpoch]]
 Vectors = tuple[Float32Array, Float32Array]
+Scores = tuple[Float32Array, dict[int, float]]  # logits of the rows of test; Recall@k
 
 
 def tune_l2(
@@ -82,9 +84,10 @@ def tune_l2(
 def tune_both(parts: Parts, seed: int) -> tuple[TuningResult[FactorizationMachine], TuningResult[FactorizationMachine]]:
     """The FM of the rated rows, by AUC on valid, and that of retrieval, by Recall@50 on valid."""
     drawn_train, drawn_valid = parts.drawn(seed)
+    labels = gathered(parts.valid.labels)
 
     def valid_auc(model: FactorizationMachine) -> float:
-        return auc(parts.valid.labels, pair_logits(model, parts.valid))
+        return auc(labels, gathered(pair_logits(model, parts.valid)))
 
     def valid_recall(model: FactorizationMachine) -> float:
         return recall_at(*model.vectors(), drawn_train, drawn_valid, KS[:1])[KS[0]]
@@ -97,16 +100,21 @@ def tune_both(parts: Parts, seed: int) -> tuple[TuningResult[FactorizationMachin
 
 def popularity_vectors(fit: Interactions) -> Vectors:
     """Vectors of one dimension whose inner product is the item's count of positives."""
-    counts = np.bincount(fit.positives().items, minlength=fit.item_count).astype(np.float32)
+    counts = counted(np.bincount(fit.positives().items, minlength=fit.item_count)).astype(np.float32)
     return np.ones((fit.user_count, 1), np.float32), counts[:, None]
 
 
-def metrics_on_test(parts: Parts, logits: Float32Array, vectors: Vectors, bootstrap: Bootstrap) -> RetrievalMetrics:
-    """AUC of the logits on the rated rows, recall of the vectors over the whole catalogue."""
-    recall = recall_at(*vectors, parts.training, parts.test, KS)
+def scores_on_test(parts: Parts, logits: Float32Array, vectors: Vectors) -> Scores:
+    """The logits of the rated rows of all processes, recall of the vectors over the whole catalogue."""
+    return gathered(logits), recall_at(*vectors, parts.training, parts.test, KS)
+
+
+def metrics_on_test(labels: UInt8Array, scores: Scores, bootstrap: Bootstrap) -> RetrievalMetrics:
+    """AUC of the logits, with its interval, and recall."""
+    logits, recall = scores
     return RetrievalMetrics(
-        test_auc=auc(parts.test.labels, logits),
-        test_auc_interval=interval(bootstrap.aucs(parts.test.labels, logits)),
+        test_auc=auc(labels, logits),
+        test_auc_interval=interval(bootstrap.aucs(labels, logits)),
         recall_at_50=recall[50],
         recall_at_200=recall[200],
     )
@@ -116,7 +124,7 @@ def main() -> None:
     """Chooses on valid, fits again on all training rows, measures on test, exports."""
     dataset = catalogue.DATASET.load()
     parts, seed = read_parts(dataset), dataset.seed
-    labels = {"train": parts.train.labels, "valid": parts.valid.labels, "test": parts.test.labels}
+    labels = {name: gathered(part.labels) for name, part in vars(parts).items() if name in ("train", "valid", "test")}
     check_enough(labels, dataset.scale, dataset.online_rows)
     rated, retrieval = tune_both(parts, seed)
     rated_model, _ = fit_rated(parts.training, rated.params["l2"], Schedule(rated.best.epochs), seed)
@@ -125,16 +133,21 @@ def main() -> None:
         for part in (parts.training, parts.offline)
     )
 
-    popularity, bootstrap = popularity_vectors(parts.training), Bootstrap(parts.test.users, seed)
-    on_test = {
-        "popularity": metrics_on_test(parts, score_pairs(*popularity, parts.test), popularity, bootstrap),
-        "rated": metrics_on_test(parts, pair_logits(rated_model, parts.test), rated_model.vectors(), bootstrap),
-        "retrieval": metrics_on_test(parts, pair_logits(measured, parts.test), measured.vectors(), bootstrap),
+    popularity = popularity_vectors(parts.training)
+    scores = {
+        "popularity": scores_on_test(parts, score_pairs(*popularity, parts.test), popularity),
+        "rated": scores_on_test(parts, pair_logits(rated_model, parts.test), rated_model.vectors()),
+        "retrieval": scores_on_test(parts, pair_logits(measured, parts.test), measured.vectors()),
     }
+    rows, users = VectorRecallRows(**parts.counts()), gathered(parts.test.users)
+    if not is_first():
+        return  # what follows is for one process alone
+    bootstrap = Bootstrap(users, seed)
+    on_test = {name: metrics_on_test(labels["test"], of_model, bootstrap) for name, of_model in scores.items()}
     metrics = VectorRecallMetrics(
         dataset=dataset.dataset,
         seed=seed,
-        rows=VectorRecallRows(train=len(parts.train.users), valid=len(parts.valid.users), test=len(parts.test.users)),
+        rows=rows,
         rated=RatedFmMetrics(
             **on_test["rated"].model_dump(),
             l2=rated.params["l2"],
@@ -167,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_fitting_stage(main, __file__, READS)

@@ -27,8 +27,9 @@ from data_exchange_center.documents import (
     TowerShape,
     VectorRecallRows,
 )
-from data_exchange_center.stage import run_stage
+from offline.distributed import counted, is_first
 from offline.fitting import BestEpoch, Schedule, state_on_cpu
+from offline.fitting_stage import run_fitting_stage
 from offline.metrics import Bootstrap, interval
 from offline.recall.interactions import Interactions, Parts, read_parts
 from offline.recall.sequence_tower import SequenceTower
@@ -87,7 +88,7 @@ def stopped_by_valid(parts: Parts, seed: int) -> Schedule[SequenceTower]:
     def valid_recall(tower: SequenceTower) -> float:
         return recall_at(*vectors_after(tower, train), train, valid, KS[:1])[KS[0]]
 
-    return Schedule(most_epochs(len(parts.train.users)), valid_recall, PATIENCE, MINIMUM_GAIN)
+    return Schedule(most_epochs(parts.counts()["train"]), valid_recall, PATIENCE, MINIMUM_GAIN)
 
 
 def fit_towers(parts: Parts, seed: int) -> Towers:
@@ -133,7 +134,7 @@ def measure(parts: Parts, towers: Towers, dataset: DatasetDocument) -> SequenceR
     return SequenceRecallMetrics(
         dataset=dataset.dataset,
         seed=seed,
-        rows=VectorRecallRows(train=len(parts.train.users), valid=len(parts.valid.users), test=len(parts.test.users)),
+        rows=VectorRecallRows(**parts.counts()),
         shape=towers.served.shape,
         epochs=towers.best.epochs,
         curve=towers.best.curve,
@@ -155,6 +156,9 @@ def main() -> None:
         shape=towers.served.shape,
     )
     user_side, item_side = vectors_after(towers.served, parts.offline)
+    user_side = counted(user_side)  # each process has the vectors of its users, and zeros for the others
+    if not is_first():
+        return  # what follows is for one process alone
     with writing(WRITES) as out:
         out.save(catalogue.TOWER_MODEL, state_on_cpu(towers.served))
         out.save(catalogue.MEASURED_TOWER_MODEL, state_on_cpu(towers.measured))
@@ -173,4 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_fitting_stage(main, __file__, READS)

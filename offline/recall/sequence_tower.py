@@ -17,6 +17,8 @@ from torch.nn import functional
 
 from data_exchange_center.arrays import Float32Array
 from data_exchange_center.documents import TowerDocument, TowerShape
+from offline.batch_dropout import BatchDropout
+from offline.distributed import summed
 from offline.lookup import rows_of
 
 HIDDEN = -1e4  # a logit that no softmax sees, yet finite, so that a row without any impression has no NaN
@@ -43,7 +45,7 @@ class LagAttention(nn.Module):
         if shape.content:
             self.queries, self.keys = nn.Linear(shape.dim, shape.dim), nn.Linear(shape.dim, shape.dim)
         self.output = nn.Linear(shape.dim, shape.dim)
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = BatchDropout(shape.dropout)
 
     def forward(self, inputs: Tensor, liked: Tensor, present: Tensor, at: Tensor) -> Tensor:
         """[b, s, dim] at the positions asked for; arguments as in SequenceTower.states, inputs [b, n, dim]."""
@@ -92,7 +94,7 @@ class SequenceTower(nn.Module):
             nn.LayerNorm(shape.dim), nn.Linear(shape.dim, 2 * shape.dim), nn.GELU(), nn.Linear(2 * shape.dim, shape.dim)
         )
         self.after = nn.LayerNorm(shape.dim)
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = BatchDropout(shape.dropout)
 
     def states(self, items: Tensor, liked: Tensor, at: Tensor) -> Tensor:
         """User vectors after some of a sequence's impressions.
@@ -152,11 +154,14 @@ def catalogue_loss(
         weights: [b, h] float32, 0 where there is none.
         tower: whose item table scores.
         seen: rows and items, [m] int64 each, of the pairs to leave out.
+
+    Returns:
+        The mean by weight; of several processes, this one's addend of it.
     """
     scores = torch.addmm(tower.bias, states, tower.items.T)
     scores = scores.index_put_(seen, scores.new_tensor(HIDDEN))
     positive = _target_scores(states, targets, tower)
-    return ((torch.logsumexp(scores[:, 1:], 1, keepdim=True) - positive) * weights).sum() / weights.sum()
+    return ((torch.logsumexp(scores[:, 1:], 1, keepdim=True) - positive) * weights).sum() / summed(weights.sum())
 
 
 def sampled_catalogue_loss(
@@ -185,7 +190,7 @@ def sampled_catalogue_loss(
     total = torch.logsumexp(scores, 1, keepdim=True)
     share = (scores.gather(1, own.clamp(min=0)) - total).exp().clamp(max=1 - 1e-6) * (own >= 0)
     others = total + torch.log1p(-share)
-    return ((torch.logaddexp(others, positive) - positive) * weights).sum() / weights.sum()
+    return ((torch.logaddexp(others, positive) - positive) * weights).sum() / summed(weights.sum())
 
 
 def _target_scores(states: Tensor, targets: Tensor, tower: SequenceTower) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor
 from data_exchange_center.arrays import Float32Array, Float64Array, Int64Array
 from data_exchange_center.documents import TowerShape
 from data_exchange_center.user_state import rows_between
+from offline.batch_dropout import rows_of_batch
+from offline.distributed import counted, objective, summed
 from offline.fitting import BestEpoch, Schedule, run_epochs, training_device
 from offline.recall.sequence_tower import SequenceTower, catalogue_loss, sampled_catalogue_loss
 from offline.recall.sequences import Sequences
@@ -35,6 +37,8 @@ class Batch:
     targets: Tensor  # [k, HORIZON]
     weights: Tensor  # [k, HORIZON]
     seen: tuple[Tensor, Tensor]  # rows of k and items
+    places: Tensor  # [b] among the pieces of all processes
+    pieces: int  # of all processes
 
     def to(self, device: torch.device) -> "Batch":
         """The same on that device."""
@@ -47,6 +51,8 @@ class Batch:
             targets=self.targets.to(device),
             weights=self.weights.to(device),
             seen=(rows.to(device), items.to(device)),
+            places=self.places.to(device),
+            pieces=self.pieces,
         )
 
 
@@ -59,7 +65,7 @@ def new_tower(sequences: Sequences, shape: TowerShape, seed: int) -> SequenceTow
 
 def _positives(sequences: Sequences) -> Float64Array:
     """[items] positives of each, and one more, so that nothing is impossible."""
-    return np.bincount(sequences.items, sequences.labels, sequences.item_count).astype(np.float64) + 1
+    return counted(np.bincount(sequences.items, sequences.labels, sequences.item_count)).astype(np.float64) + 1
 
 
 def drawing_weights(sequences: Sequences) -> Tensor:
@@ -75,7 +81,7 @@ def fit_tower(tower: SequenceTower, sequences: Sequences, schedule: Schedule[Seq
     Args:
         tower: a new one, or one that was fitted to fewer rows and goes on; afterwards it is that of the best epoch, on
             the CPU and ready to score.
-        sequences: rows to fit; states look at and predict nothing else.
+        sequences: rows to fit, of which this process holds those of its users; states look at and predict nothing else.
         schedule: at most how many epochs, and what stops earlier.
         seed: of dropout, and of how the sequences are cut.
 
@@ -101,23 +107,26 @@ def fit_by(
     schedule: Schedule[SequenceTower],
     seed: int,
 ) -> BestEpoch:
-    """The loop of `fit_tower` for any loss of a batch; one that is None takes no step."""
+    """The loop of `fit_tower` for any loss of a batch; one that is None takes no step, where there is one process."""
     torch.manual_seed(seed)
     generator, window, device = np.random.default_rng(seed), tower.shape.window, training_device()
     tower.to(device)
     count = len(pieces(sequences, window, np.random.default_rng(seed)))
     size = max(min(PIECES, count // STEPS), 1)
 
+    whole_loss = objective(tower, loss_of)
+
     def train_epoch(optimizer: torch.optim.Optimizer) -> None:
         for batch in batches(sequences, window, size, generator):
-            loss = loss_of(batch.to(device))
+            with rows_of_batch(batch.places.to(device), batch.pieces):
+                loss = whole_loss(batch.to(device))
             if loss is not None:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
 
     optimizer = torch.optim.Adam(tower.parameters(), lr=LEARNING_RATE, fused=True)
-    best = run_epochs(tower, optimizer, train_epoch, -(-count // size), schedule, "user tower")
+    best = run_epochs(tower, optimizer, train_epoch, -(-count // size), schedule, "user tower", generator)
     tower.cpu().eval()
     return best
 
@@ -130,12 +139,11 @@ def draw_items(drawn_by: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pieces(sequences: Sequences, length: int, generator: np.random.Generator) -> Int64Array:
-    """[pieces, 2] first row and end of consecutive pieces of all sequences, cut at other places in each epoch.
+    """[pieces, 2] first row and end of consecutive pieces of all processes' sequences, cut elsewhere in each epoch.
 
     A state near the beginning of a piece sees a short history, so that the tower learns to serve new users, too.
     """
-    first = np.unique(sequences.start)
-    end = np.unique(sequences.end)
+    first, end = sequences.all_users
     lengths = end - first
     head = np.where(lengths <= length, length, generator.integers(1, length + 1, len(first)))
     count = 1 + np.maximum(-(-(lengths - head) // length), 0)
@@ -158,18 +166,20 @@ def batches(sequences: Sequences, length: int, size: int, generator: np.random.G
 
 
 def _batch(sequences: Sequences, group: Int64Array, generator: np.random.Generator) -> Batch | None:
-    """The pieces [b, 2] `group` as a step; None where no state in them has anything to predict."""
+    """Of the pieces [b, 2] `group` those held here as a step; None where no state in them has anything to predict."""
     if not len(group):
         return None
-    begin, end = group[:, :1], group[:, 1:]
-    width = int((end - begin).max())
+    width = int((group[:, 1] - group[:, 0]).max())
+    first_states = generator.integers(0, STRIDE, (len(group), 1))
+    places = sequences.share.places(torch.from_numpy(group[:, 0])).numpy()
+    begin, end = group[places, :1] - sequences.share.first, group[places, 1:] - sequences.share.first
     last = len(sequences.items) - 1
     rows = begin + np.arange(width)
     present = rows < end
     rows = np.minimum(rows, last)
     items, liked = (np.where(present, column[rows], 0) for column in (sequences.items, sequences.labels))
 
-    at = generator.integers(0, STRIDE, (len(group), 1)) + np.arange(0, width, STRIDE)
+    at = first_states[places] + np.arange(0, width, STRIDE)
     following = np.minimum(begin + at + 1, last)  # the first row that the state has not seen
     known = (begin + at < end) & (begin + at + 1 < sequences.end[np.minimum(begin, last)])
     at = np.minimum(at, width - 1)
@@ -178,7 +188,7 @@ def _batch(sequences: Sequences, group: Int64Array, generator: np.random.Generat
     targets = np.minimum(targets, last)
     weights = inside * sequences.labels[targets] * sequences.is_first[targets]
     chosen = weights.any(axis=2)
-    if not chosen.any():
+    if not summed(torch.tensor(int(chosen.sum()))):
         return None
     following = following[chosen]
     row, place = rows_between(sequences.start[following], following)
@@ -190,6 +200,8 @@ def _batch(sequences: Sequences, group: Int64Array, generator: np.random.Generat
         targets=torch.from_numpy(sequences.items[targets[chosen]]),
         weights=torch.from_numpy(weights[chosen].astype(np.float32)),
         seen=(torch.from_numpy(row), torch.from_numpy(sequences.items[place])),
+        places=torch.from_numpy(places),
+        pieces=len(group),
     )
 
 

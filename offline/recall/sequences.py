@@ -9,12 +9,13 @@ from torch import Tensor
 
 from data_exchange_center import user_state
 from data_exchange_center.arrays import BoolArray, Int64Array
+from offline.distributed import Share, gathered
 from offline.recall.interactions import Interactions
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """n impressions in the split's order, with the bounds of their users.
+    """n impressions in the split's order, with the bounds of their users; of several processes each has some users.
 
     Attributes:
         users, items, labels: [n] user_index, item_index, 1 where positive.
@@ -35,6 +36,17 @@ class Sequences:
         is_first = np.zeros(len(self.users), bool)
         is_first[np.unique(self.users * self.item_count + self.items, return_index=True)[1]] = True
         return is_first
+
+    @cached_property
+    def share(self) -> Share:
+        """The n impressions among those of all processes."""
+        return Share.of(len(self.users))
+
+    @cached_property
+    def all_users(self) -> tuple[Int64Array, Int64Array]:
+        """The first row and the end of every user, in row numbers of all processes."""
+        first, end = (np.unique(bound) + self.share.first for bound in (self.start, self.end))
+        return gathered(first), gathered(end)
 
     @classmethod
     def of(cls, rows: Interactions) -> "Sequences":

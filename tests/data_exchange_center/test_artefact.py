@@ -108,6 +108,29 @@ def test_saved_rows_are_loaded_and_shuffled_ones_refused(table: Table) -> None:
         table.load(other)
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 60), (0, 7), (19, 21), (20, 40), (59, 60)])
+def test_some_rows_are_read_from_the_row_groups_that_hold_them(
+    first: int, last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three row groups of 20: the others are damaged, and nobody notices."""
+    monkeypatch.setattr("data_exchange_center.table_artefact.ROW_GROUP", 20)
+    save_with_its_root(catalogue.HISTORY)
+    table, file = catalogue.HISTORY.load(), catalogue.HISTORY.file
+    content = bytearray(file.read_bytes())
+    with pq.ParquetFile(file) as parquet:
+        assert parquet.num_row_groups == 3
+        for group in {0, 1, 2} - {row // 20 for row in range(first, last)}:
+            for place in range(parquet.metadata.num_columns):
+                chunk = parquet.metadata.row_group(group).column(place)
+                start = chunk.dictionary_page_offset or chunk.data_page_offset
+                content[start : start + chunk.total_compressed_size] = b"x" * chunk.total_compressed_size
+    file.write_bytes(content)
+    assert catalogue.HISTORY.load(rows=(first, last)).equals(table.slice(first, last - first))
+    names = table.column_names[2:0:-1]
+    assert catalogue.HISTORY.load(names, (first, last)).equals(table.slice(first, last - first).select(names))
+    assert len(catalogue.HISTORY.load(rows=(last, last))) == 0
+
+
 @pytest.mark.parametrize("table", [table for table in SORTED if table.unique], ids=path_of)
 def test_a_key_that_occurs_twice_is_refused(table: Table) -> None:
     save_with_its_root(table)

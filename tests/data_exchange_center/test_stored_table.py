@@ -68,10 +68,10 @@ def test_parts_are_loaded_as_the_file_is_and_have_its_digest(table: Table) -> No
         assert table.file.is_dir() and table.digest() == digest
         assert table.load().equals(content) and table.load(other).equals(content.select(other))
         for start, end in ((0, ROWS), (19, 21), (40, 55), (59, 60), (7, 7), (58, 99)):
-            assert table.load_rows(start, end).equals(content.slice(start, end - start))
+            assert table.load(rows=(start, end)).equals(content.slice(start, end - start))
     save(table, content)
     assert table.file.is_file() and table.digest() == digest
-    assert table.load_rows(8, 50, other).equals(content.select(other).slice(8, 42))
+    assert table.load(other, (8, 50)).equals(content.select(other).slice(8, 42))
     assert not [left for left in table.file.parent.iterdir() if left.name.endswith(".tmp")]
 
 

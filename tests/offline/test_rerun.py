@@ -14,9 +14,10 @@ import pytest
 from data_exchange_center import catalogue
 from data_exchange_center.settings import Settings
 from offline import __main__ as rerun
-from offline.__main__ import STAGES, inputs_of, recorded, sources_of
+from offline.__main__ import STAGES, inputs_of, recorded
 from offline.preprocess.synthetic.files import generate
 from offline.preprocess.synthetic.scale import Scale
+from offline.sources import sources_of
 from tests.conftest import ROOT, Offline, succeed
 
 ROOMS = ("data_exchange_center", "offline")

@@ -178,7 +178,7 @@ loaded, saved = set(), set()
 existing_file, save = Artefact.existing_file, Writer.save
 def recorded_file(artefact):
     # And not `digest`, by which a table's rows are compared; nor what the stage itself has just written.
-    if sys._getframe(1).f_code.co_name in ("load", "_read") and artefact not in written_by.get():
+    if sys._getframe(1).f_code.co_name == "load" and artefact not in written_by.get():
         loaded.add(artefact.path)
     return existing_file(artefact)
 def recorded_save(writer, artefact, content):
