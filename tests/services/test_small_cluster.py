@@ -77,9 +77,8 @@ def test_slow_requests_end_at_nginx(small_cluster: Cluster) -> None:
     ports = {node.port for node in addresses(settings.web_nodes)}
 
     def connections() -> int:
-        return sum(
-            c.laddr and c.laddr.port in ports and c.status == "ESTABLISHED" for c in psutil.net_connections("tcp")
-        )
+        open_ones = [each for each in psutil.net_connections("tcp") if each.status == "ESTABLISHED" and each.laddr]
+        return sum(each.laddr.port in ports for each in open_ones)
 
     before = connections()
     slow = [socket.create_connection((settings.web_host, settings.web_port)) for _ in range(50)]
