@@ -23,6 +23,7 @@ REPORTS = {
     "bench": "make bench",
     "reloads": "python -m benchmarks.speed.reloads",
     "outages": "python -m benchmarks.speed.outages",
+    "cluster_outages": "python -m benchmarks.speed.cluster_outages",
     "odd_requests": "python -m benchmarks.speed.odd_requests",
 }
 METRICS: dict[str, Json[Any]] = {
@@ -106,12 +107,29 @@ def _count_failed(outcome: Results) -> None:
     outcome["failed"] = outcome["requests"] + outcome["connection_errors"] - with_list
 
 
+def _complete_cluster_outages(report: Results) -> None:
+    """Nodes of one service and role together: sums of what is counted, the largest of what is timed."""
+    together: dict[str, list[Results]] = {}
+    for node in report["nodes"]:
+        together.setdefault(f"{node['node'].split('-')[0]} {node['role']}".strip(), []).append(node)
+    counted = ("requests", "errors", "lists", "degraded_lists", "events_accepted")
+    timed = ("whole_again_s", "p50_ms", "p99_ms", "slowest_event_ms")
+    report["services"] = {
+        service: {"nodes": len(nodes)}
+        | {name: sum(node[name] for node in nodes) for name in counted}
+        | {name: max(node[name] for node in nodes) for name in timed}
+        for service, nodes in together.items()
+    }
+    report["memory"] = sum(report["memory_mib"].values())
+
+
 COMPLETED: Mapping[str, Callable[[Results], None]] = {
     "evaluate": _complete_evaluation,
     "ablation": _complete_ablation,
     "bench": _complete_bench,
     "reloads": lambda report: _count_failed(report["reloads"]),
     "outages": _count_failed,
+    "cluster_outages": _complete_cluster_outages,
 }
 
 

@@ -9,6 +9,7 @@ from data_exchange_center.addresses import addresses
 from data_exchange_center.settings import ROOT, Settings
 from services import nginx_server
 from services.credentials import passwords
+from services.elasticsearch_server import TRANSPORT
 from services.processes import ServiceError
 
 IN_CONTAINER = Path("/tmp")  # where nginx keeps its files there
@@ -84,7 +85,7 @@ def _ports_of_nodes(settings: Settings) -> dict[str, str]:
     beside = {
         f"{name}_{kind}": port + step
         for name, port in ports.items()
-        for service, kind, step in (("es", "TRANSPORT", 100), ("triton", "HTTP", -1), ("triton", "METRICS", 1))
+        for service, kind, step in (("es", "TRANSPORT", TRANSPORT), ("triton", "HTTP", -1), ("triton", "METRICS", 1))
         if name.startswith(service)
     }
     return {name.upper(): str(port) for name, port in {**ports, **beside}.items()}

@@ -123,9 +123,12 @@ def status(settings: Settings) -> None:
     """Prints each server's state; ends with status 1 when one is not ready."""
     recorder = recorder_of(settings)
     ready = {server.name: server.is_ready(settings) for server in servers(settings)}
+    width = max(14, *map(len, ready))
     for name, is_ready in ready.items():
         process = recorder.running(name)
-        print(f"{name:<14} {'ready' if is_ready else 'not ready':<10} {f'process {process.pid}' if process else ''}")
+        print(
+            f"{name:<{width}} {'ready' if is_ready else 'not ready':<10} {f'process {process.pid}' if process else ''}"
+        )
     if not all(ready.values()):
         sys.exit(1)
 
@@ -144,11 +147,8 @@ def serve(settings: Settings) -> None:
         recorder.stop(WEB)
     _start_processes(settings, recorder, web)
     address = f"http://{settings.web_host}:{settings.web_port}"
-    _wait(
-        {server.name: partial(server.is_ready, settings) for server in web},
-        recorder,
-        lambda name: print(f"the page: {address}  (log in {recorder.log(name)})"),
-    )
+    _wait({server.name: partial(server.is_ready, settings) for server in web}, recorder, lambda _: None)
+    print(f"the page: {address}  (log in {', '.join(str(recorder.log(server.name)) for server in web)})")
 
 
 def start_spark(settings: Settings) -> None:

@@ -61,6 +61,13 @@ def kill(settings: Settings, name: str) -> None:
         member.kill()
 
 
+def all_nodes(settings: Settings) -> list[str]:
+    """The nodes that are killed, Redis's replicas before its masters: none is a master only because another died."""
+    servers = [server.name for server in (*cluster.servers(settings), *cluster.web_servers(settings))]
+    of_redis = [name for name in servers if cluster.of_service(name) == "redis"]
+    return [*reversed(of_redis), *(name for name in servers if name not in {*of_redis, "nginx"})]
+
+
 def kill_each(
     settings: Settings, env: Mapping[str, str], load: ListsAndEvents, nodes: Sequence[str]
 ) -> list[dict[str, Any]]:
@@ -109,8 +116,7 @@ def measure(settings: Settings, env: Mapping[str, str]) -> dict[str, Any]:
     subprocess.run([sys.executable, "-m", "offline_to_online"], cwd=ROOT, env={**os.environ, **env}, check=True)
     loaded = time.monotonic() - began - started
     dataset, items = catalogue.DATASET.load(), catalogue.ITEMS.load([Column.ITEMID])[Column.ITEMID].to_pylist()
-    servers = [server.name for server in (*cluster.servers(settings), *cluster.web_servers(settings))]
-    nodes = [name for name in servers if name != "nginx" and (not NODES or name in NODES)]
+    nodes = [name for name in all_nodes(settings) if not NODES or name in NODES]
     report = {
         "dataset": dataset.dataset,
         "seed": dataset.seed,

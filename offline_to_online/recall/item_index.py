@@ -66,7 +66,7 @@ def vector_index(items: int) -> dict[str, Any]:
 def create_index(client: Elasticsearch, name: str, dimensions: int, items: int, replicas: int = 0) -> None:
     """An empty index with explicit mappings: a field that is not declared is an error, not a guess.
 
-    It is there once all its copies have a node, the first and the replicas.
+    All its copies, the first and the replicas, are given their nodes first, where the nodes are there.
     """
     client.indices.create(
         index=name,

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
@@ -14,6 +16,7 @@ from benchmarks.speed.cluster_outages import kill, lost, memory_mib
 from benchmarks.speed.lists_and_events import ListsAndEvents
 from benchmarks.userids import served_userids
 from data_exchange_center import catalogue
+from data_exchange_center.addresses import addresses
 from data_exchange_center.settings import Settings
 from services.nginx_server import ROOTS_FOLDERS
 from services.stack import recorder_of
@@ -68,7 +71,26 @@ def test_a_node_of_each_service_dies_at_once_under_load(small_cluster: Cluster) 
     assert sum(memory_mib(settings).values()) < MOST_MIB
 
 
-def test_slow_and_large_requests_end_at_nginx(small_cluster: Cluster) -> None:
+def test_slow_requests_end_at_nginx(small_cluster: Cluster) -> None:
+    """What has not come whole reaches no web server, not even as a connection."""
+    settings = small_cluster.settings
+    ports = {node.port for node in addresses(settings.web_nodes)}
+
+    def connections() -> int:
+        open_ones = [each for each in psutil.net_connections("tcp") if each.status == "ESTABLISHED" and each.laddr]
+        return sum(each.laddr.port in ports for each in open_ones)
+
+    before = connections()
+    slow = [socket.create_connection((settings.web_host, settings.web_port)) for _ in range(50)]
+    for client in slow:
+        client.sendall(b"POST /events HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n[")
+    time.sleep(0.5)
+    assert connections() <= before
+    for client in slow:
+        client.close()
+
+
+def test_large_requests_get_a_sentence(small_cluster: Cluster) -> None:
     address = f"http://{small_cluster.settings.web_host}:{small_cluster.settings.web_port}"
     headers = {"Content-Type": "application/json"}
     for size in (20_000, 2_000_000):  # the server's own limit, and nginx's
