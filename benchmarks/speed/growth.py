@@ -2,7 +2,8 @@
 
     python -m benchmarks.speed.growth [--copies]
 
-The command measures the search alone, with --copies in the older and harder catalogue of noisy copies, too.
+The command measures the search alone: as served, then exact in catalogues around EXACT_SEARCH_UP_TO; with --copies also
+in the harder catalogue of noisy copies of the served items.
 """
 
 import argparse
@@ -18,7 +19,8 @@ import numpy as np
 from elasticsearch import Elasticsearch
 from sklearn.mixture import GaussianMixture
 
-from benchmarks.report import table
+from benchmarks.report import machine, measured_on, table, write_report
+from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array
 from data_exchange_center.measured_process import run_measured
 from data_exchange_center.serving_names import ES_ALIAS
@@ -38,6 +40,7 @@ from online.callers.types import UserRecall
 
 CATALOGUES = (1, 10, 100, 1_000_000)  # items: up to MOST_FACTOR so many times the served ones, else so many
 MOST_FACTOR = 1000
+EXACT_CATALOGUES = (1, 20_000, 30_000, 40_000)
 RATING_FACTORS = (1, 10)
 SEARCHES = 300
 BLOCK = 50  # searches of one catalogue before it is the next one's turn
@@ -131,17 +134,24 @@ def search_times(
     ]
 
 
-def items_in_elasticsearch(settings: Settings, copies: bool = False) -> list[dict[str, Any]]:
+def items_in_elasticsearch(
+    settings: Settings, sizes: Sequence[int] | None = None, copies: bool = False
+) -> list[dict[str, Any]]:
     """Loads indices with more and more items beside the served one, searches them in turns, and removes them again.
 
     Those who search are not among the users whom the cells are fitted to.
+
+    Args:
+        settings: with EXACT_SEARCH_UP_TO.
+        sizes: as CATALOGUES, which they are unless given.
+        copies: whether further items are copies of served ones.
     """
     client: Elasticsearch = elasticsearch_client(settings, TIMEOUT)
     caller, users = ElasticsearchCaller(settings, TIMEOUT), list(users_to_load().values())
     users, others = users[:SEARCHES], users[SEARCHES:]
     served, rows, names = item_documents(), [], []
     try:
-        for size in CATALOGUES:
+        for size in CATALOGUES if sizes is None else sizes:
             items = size * len(served) if size <= MOST_FACTOR else size
             content = documents(served, items, settings.seed, copies)
             names.append(f"growth-{ES_ALIAS}-{size}-{os.getpid()}")
@@ -181,18 +191,36 @@ def ratings_in_preprocessing(seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+def measure(settings: Settings, copies: bool) -> dict[str, Any]:
+    """The report on the search."""
+    dataset = catalogue.DATASET.load()
+    report: dict[str, Any] = {"dataset": dataset.dataset, "seed": dataset.seed, "machine": machine()}
+    report["items"] = items_in_elasticsearch(settings)
+    only_exact = settings.model_copy(update={"exact_search_up_to": max(EXACT_CATALOGUES)})
+    report["exact"] = items_in_elasticsearch(only_exact, EXACT_CATALOGUES)
+    if copies:
+        report["copies"] = items_in_elasticsearch(settings, (1, CATALOGUES[2]), copies=True)
+    return report
+
+
 def main() -> None:
-    """Prints a row a catalogue."""
+    """Measures, writes the report, prints a row a catalogue."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed.growth",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--copies", action="store_true", help="of noisy copies of the served items, too")
-    for copies in (False, True) if parser.parse_args().copies else (False,):
-        print("noisy copies" if copies else "drawn items")
-        rows = items_in_elasticsearch(Settings(), copies)
-        print(table([list(row.values()) for row in rows], list(rows[0])))
+    parser.add_argument("--copies", action="store_true", help="in a catalogue of copies of the served items, too")
+    arguments, settings = parser.parse_args(), Settings()
+    report = measure(settings, arguments.copies)
+    titles = {"items": "As served", "exact": "Exact", "copies": "As served, noisy copies"}
+    parts = ["# Search by vector", measured_on(report)]
+    for kind in (kind for kind in titles if kind in report):
+        rows = report[kind]
+        parts += [f"{titles[kind]}:", table([list(row.values()) for row in rows], list(rows[0]))]
+    text = "\n\n".join(parts) + "\n"
+    write_report(settings, "growth", report, text)
+    print(text)
 
 
 if __name__ == "__main__":

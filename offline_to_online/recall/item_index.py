@@ -1,6 +1,5 @@
 """An Elasticsearch index of items: created, filled, checked against what was loaded, and put behind the alias."""
 
-from collections.abc import Iterator
 from typing import Any, TypedDict
 
 import numpy as np
@@ -105,20 +104,21 @@ def create_index(client: Elasticsearch, name: str, dimensions: int, cells: ItemC
     )
 
 
-def sources(content: list[ItemDocument], cells: ItemCells | None) -> Iterator[dict[str, Any]]:
-    """Each item as Elasticsearch stores it, in turn."""
-    for row, document in enumerate(content):
-        if cells is None:
-            yield {**document}
-            continue
-        own = cells.of(row)
-        kept = {field: value for field, value in document.items() if field != ES_VECTOR}
-        yield {**kept, ES_CELLS: own, (ES_VECTOR if own else ES_UNSEARCHED_VECTOR): document["vector"]}
+def source(content: list[ItemDocument], row: int, cells: ItemCells | None) -> dict[str, Any]:
+    """An item as Elasticsearch stores it."""
+    if cells is None:
+        return {**content[row]}
+    own = cells.of(row)
+    kept = {field: value for field, value in content[row].items() if field != ES_VECTOR}
+    return {**kept, ES_CELLS: own, (ES_VECTOR if own else ES_UNSEARCHED_VECTOR): content[row]["vector"]}
 
 
 def fill_index(client: Elasticsearch, name: str, content: list[ItemDocument], cells: ItemCells | None = None) -> None:
     """Writes all documents in bulk, as one segment; `cells` are those that the index was created with."""
-    actions = ({"_index": name, "_id": source[ES_ITEMID], "_source": source} for source in sources(content, cells))
+    actions = (
+        {"_index": name, "_id": document["itemid"], "_source": source(content, row, cells)}
+        for row, document in enumerate(content)
+    )
     helpers.bulk(client, actions, chunk_size=2000)
     client.indices.forcemerge(index=name, max_num_segments=1)
     client.indices.refresh(index=name)
@@ -136,13 +136,17 @@ def check_documents(
     Raises:
         LoadError: naming the first item or genre that differs.
     """
-    found = {hit["_id"]: hit["_source"] for hit in helpers.scan(client, index=name, size=2000)}
-    for source in sources(content, cells):
-        stored = found.pop(source[ES_ITEMID], None)
-        if not _is_stored(source, stored):
-            raise LoadError(f"Elasticsearch holds {stored} for item {source[ES_ITEMID]}, but {source} was loaded.")
-    if found:
-        raise LoadError(f"Elasticsearch holds items that were not loaded: {sorted(found)[:5]}.")
+    rows, foreign = {document["itemid"]: row for row, document in enumerate(content)}, []
+    for hit in helpers.scan(client, index=name, size=2000):  # compared as they come: all at once take gigabytes
+        row = rows.pop(hit["_id"], None)
+        if row is None:
+            foreign.append(hit["_id"])
+        elif not _is_stored(loaded := source(content, row, cells), hit["_source"]):
+            raise LoadError(f"Elasticsearch holds {hit['_source']} for item {hit['_id']}, but {loaded} was loaded.")
+    if rows:
+        raise LoadError(f"Elasticsearch holds None for item {next(iter(rows))}, but it was loaded.")
+    if foreign:
+        raise LoadError(f"Elasticsearch holds items that were not loaded: {sorted(foreign)[:5]}.")
     for genre in genres:
         expected = sum(genre in document["genres"] for document in content)
         counted = client.count(index=name, query={"terms": {ES_GENRES: [genre]}})["count"]
@@ -150,20 +154,20 @@ def check_documents(
             raise LoadError(f"Elasticsearch counts {counted} items of the genre {genre}, but {expected} were loaded.")
 
 
-def _is_stored(source: dict[str, Any], stored: dict[str, Any] | None) -> bool:
+def _is_stored(loaded: dict[str, Any], stored: dict[str, Any]) -> bool:
     """Whether Elasticsearch holds the document, the vector compared in the float32 in which it is indexed."""
-    if stored is None or _but_vector(stored) != _but_vector(source) or stored.keys() != source.keys():
+    if _but_vector(stored) != _but_vector(loaded) or stored.keys() != loaded.keys():
         return False
-    return np.array_equal(np.array(_vector_of(stored), np.float32), np.array(_vector_of(source), np.float32))
+    return np.array_equal(np.array(_vector_of(stored), np.float32), np.array(_vector_of(loaded), np.float32))
 
 
-def _but_vector(source: dict[str, Any]) -> dict[str, Any]:
-    return {field: value for field, value in source.items() if field not in (ES_VECTOR, ES_UNSEARCHED_VECTOR)}
+def _but_vector(document: dict[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in document.items() if field not in (ES_VECTOR, ES_UNSEARCHED_VECTOR)}
 
 
-def _vector_of(source: dict[str, Any]) -> list[float] | Float32Array:
+def _vector_of(document: dict[str, Any]) -> list[float] | Float32Array:
     """A stored item's vector, whether a search looks at it or not."""
-    vector: list[float] | Float32Array = source.get(ES_VECTOR, source.get(ES_UNSEARCHED_VECTOR, []))
+    vector: list[float] | Float32Array = document.get(ES_VECTOR, document.get(ES_UNSEARCHED_VECTOR, []))
     return vector
 
 

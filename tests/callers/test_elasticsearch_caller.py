@@ -12,7 +12,7 @@ from data_exchange_center.serving_load import load_digest
 from data_exchange_center.serving_names import ES_ALIAS, ES_INDEX_OF_LOAD
 from data_exchange_center.settings import Settings
 from offline_to_online.recall import item_cells
-from offline_to_online.recall.item_index import create_index, fill_index, item_documents, switch_alias
+from offline_to_online.recall.item_index import create_index, fill_index, item_documents, stored_vectors, switch_alias
 from offline_to_online.recall.s2_item_to_es import cells_of
 from offline_to_online.recall.user_recall import users_to_load
 from online.callers.es_caller import ElasticsearchCaller, SearchedIndex, elasticsearch_client, recall_query
@@ -163,6 +163,9 @@ def test_the_alias_may_be_switched_between_exact_and_approximate_search(
         known = [product[item] for item in found.itemids.tolist()]
         np.testing.assert_allclose(found.scores, known, rtol=1e-5, atol=1e-5)
         assert caller.recall(user, 1682, load_digest()).by_term.any()
+        itemids = np.array([int(document["itemid"]) for document in content])
+        loaded = np.array([document["vector"] for document in content])
+        np.testing.assert_array_equal(stored_vectors(client, itemids, loaded.shape[1]), loaded)
     finally:
         switch_alias(client, served_index)
         client.indices.delete(index=name + "cells", ignore_unavailable=True)
