@@ -202,7 +202,8 @@ def check_nearest(
         rows = np.searchsorted(ids, hits.itemids)
         if not np.allclose(hits.scores, products[rows], rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE):
             raise LoadError(f"Elasticsearch's scores in {name} are not the inner products of the vectors loaded.")
-        seen = np.searchsorted(ids, np.intersect1d(ids, user.seen))
+        places = np.unique(np.searchsorted(ids, np.array(user.seen, np.int64)).clip(max=len(ids) - 1))
+        seen = places[np.isin(ids[places], user.seen)]
         products[seen] = -np.inf
         size = min(RECALL_SIZE, len(ids) - len(seen))
         exact = np.argpartition(-products, size - 1)[:size] if size else rows[:0]

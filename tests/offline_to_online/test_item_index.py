@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 from elasticsearch import Elasticsearch
 
-from data_exchange_center import vector_cells
 from data_exchange_center.serving_names import (
     ES_CELLS,
     ES_GENRES,
@@ -15,6 +14,7 @@ from data_exchange_center.serving_names import (
     ES_VECTOR,
 )
 from data_exchange_center.settings import Settings
+from data_exchange_center.vector_cells import VectorCells
 from data_exchange_center.vocabularies import GENRES
 from offline_to_online.loader import LoadError
 from offline_to_online.recall import item_cells, item_index
@@ -54,8 +54,8 @@ def test_a_document_that_differs_is_named(index: Index) -> None:
 
 def test_an_approximate_search_is_near_exact_or_is_refused(served: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a catalogue above EXACT_SEARCH_UP_TO items gets, its cells fitted to other users than search."""
-    monkeypatch.setattr(item_cells, "ITEMS_OF_A_CELL", 300)
-    monkeypatch.setattr(vector_cells, "CELLS_OF_A_SEARCH", 6)
+    monkeypatch.setattr(item_cells, "CELLS", 40)
+    monkeypatch.setattr(item_cells, "ITEMS_OF_A_CELL", 400)
     client, caller = elasticsearch_client(Settings(), 30), ElasticsearchCaller(Settings(), 30)
     content, users = item_index.item_documents(), list(users_to_load().values())
     users, others = users[:50], users[50:]
@@ -79,7 +79,8 @@ def test_an_approximate_search_is_near_exact_or_is_refused(served: Stack, monkey
         with pytest.raises(LoadError, match=f"item {unsearched[0]}"):
             item_index.check_documents(client, "cells", content, GENRES, cells)
 
-        monkeypatch.setattr(vector_cells, "CELLS_OF_A_SEARCH", 1)
+        nearest = VectorCells.nearest
+        monkeypatch.setattr(VectorCells, "nearest", lambda self, vector: nearest(self, -vector))  # the wrong cells
         with pytest.raises(LoadError, match=f"less than 0.98: set EXACT_SEARCH_UP_TO to at least {len(content)}"):
             item_index.check_nearest(caller, "cells", content, users)
     finally:
