@@ -55,7 +55,7 @@ def test_a_document_that_differs_is_named(index: Index) -> None:
 def test_an_approximate_search_is_near_exact_or_is_refused(served: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a catalogue above EXACT_SEARCH_UP_TO items gets, its cells fitted to other users than search."""
     monkeypatch.setattr(item_cells, "CELLS", 40)
-    monkeypatch.setattr(item_cells, "ITEMS_OF_A_CELL", 400)
+    monkeypatch.setattr(item_cells, "ITEMS_OF_A_CELL", 500)
     client, caller = elasticsearch_client(Settings(), 30), ElasticsearchCaller(Settings(), 30)
     content, users = item_index.item_documents(), list(users_to_load().values())
     users, others = users[:50], users[50:]
