@@ -46,6 +46,9 @@ ES_ITEMID = "itemid"
 ES_GENRES = "genres"
 ES_VECTOR = "vector"
 ES_POPULARITY = "popularity"
+ES_CELLS = "cells"  # of an item, in an index that is searched approximately
+ES_UNSEARCHED_VECTOR = "unsearched_vector"  # there it holds the vector of an item that is in no cell
+ES_CENTROIDS = "centroids"  # in the mapping's `_meta`: only an index that is searched approximately has it
 TERM_QUERY = "term"  # names of the two queries: `matched_queries` of a hit lists those that found it
 VECTOR_QUERY = "vector"
 

@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     es_port: Port = 9200
     es_user: str = "elastic"
     es_password: SecretStr = SecretStr("")
+    exact_search_up_to: Annotated[int, Field(ge=0)] = 30_000  # items; in more, the search by vector is approximate
     feast_host: str = "127.0.0.1"
     feast_port: Port = 6566
     triton_host: str = "127.0.0.1"

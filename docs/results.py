@@ -21,6 +21,7 @@ REPORTS = {
     "evaluate": "make evaluate",
     "ablation": "python -m benchmarks.quality.ablation",
     "bench": "make bench",
+    "growth": "python -m benchmarks.speed.growth",
     "reloads": "python -m benchmarks.speed.reloads",
     "outages": "python -m benchmarks.speed.outages",
     "cluster_outages": "python -m benchmarks.speed.cluster_outages",

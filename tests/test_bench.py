@@ -138,13 +138,15 @@ def test_the_floor_is_made_of_the_calls_and_lies_below_the_request(
     assert {"web", "elasticsearch", "feast", "triton", "redis"} <= set(loaded["processor_ms_a_request"])
 
 
-def test_larger_catalogues_are_searched_exactly_and_removed_again(
+def test_larger_catalogues_are_searched_approximately_and_removed_again(
     served: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growth, "ITEM_FACTORS", (1, 3))
+    monkeypatch.setattr(growth, "CATALOGUES", (1, 3))
     monkeypatch.setattr(growth, "SEARCHES", 20)
+    monkeypatch.setenv("EXACT_SEARCH_UP_TO", "1682")
     rows = growth.items_in_elasticsearch(Settings())
-    assert [row["items"] for row in rows] == [1682, 3 * 1682]
-    assert all(row["of_exact"] >= LEAST_OVERLAP and row["search_p50_ms"] > 0 for row in rows)
+    assert [(row["items"], row["search"]) for row in rows] == [(1682, "exact"), (3 * 1682, "approximate")]
+    assert rows[0]["of_exact"] == 1 and rows[1]["of_exact"] >= LEAST_OVERLAP
+    assert all(row["search_p50_ms"] > 0 and row["index_mib"] > 0 for row in rows) and rows[0]["of_first"] == 1
     indices = elasticsearch_client(Settings(), 5.0).indices.get_alias(index="*")
     assert not [name for name in indices if name.startswith("growth-")]

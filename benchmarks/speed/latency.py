@@ -19,7 +19,7 @@ import psutil
 from benchmarks.speed.load import ask
 from data_exchange_center import catalogue
 from data_exchange_center.assembler import ranking_inputs
-from data_exchange_center.limits import EXACT_SEARCH_UP_TO, RANKER_IMPRESSIONS, RECALL_SIZE
+from data_exchange_center.limits import RANKER_IMPRESSIONS, RECALL_SIZE
 from data_exchange_center.settings import Settings
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.feast_caller import FeastCaller
@@ -65,7 +65,7 @@ class Calls:
         features = self.feast.request_features(self.features, "user", [userid])
         moments.append(time.perf_counter())
         if user:
-            self.es.search(user, EXACT_SEARCH_UP_TO)
+            self.es.search(user)
         moments.append(time.perf_counter())
         features()
         moments.append(time.perf_counter())
@@ -86,7 +86,7 @@ def floor(settings: Settings, users: Sequence[int]) -> dict[str, Any]:
     known = {user: recall for user, recall in zip(users, calls.redis.users(users), strict=True) if recall}
     alone: dict[str, Callable[[int], Any]] = {
         "redis": calls.redis.user,
-        "elasticsearch": lambda user: calls.es.search(known[user], EXACT_SEARCH_UP_TO),
+        "elasticsearch": lambda user: calls.es.search(known[user]),
         "feast": lambda user: calls.feast.features(calls.features, "user", [user]),
         "triton": lambda _: calls.triton.score(calls.inputs),
     }

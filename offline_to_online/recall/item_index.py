@@ -8,24 +8,34 @@ from elasticsearch import Elasticsearch, helpers
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array, Int64Array
 from data_exchange_center.columns import Column
-from data_exchange_center.limits import EXACT_SEARCH_UP_TO, RECALL_SIZE
-from data_exchange_center.serving_names import ES_ALIAS, ES_GENRES, ES_ITEMID, ES_POPULARITY, ES_VECTOR
+from data_exchange_center.limits import RECALL_SIZE
+from data_exchange_center.serving_names import (
+    ES_ALIAS,
+    ES_CELLS,
+    ES_CENTROIDS,
+    ES_GENRES,
+    ES_ITEMID,
+    ES_POPULARITY,
+    ES_UNSEARCHED_VECTOR,
+    ES_VECTOR,
+)
 from offline_to_online.loader import LoadError
+from offline_to_online.recall.item_cells import ItemCells
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.types import UserRecall
 
-LEAST_OVERLAP = 0.95  # of the approximate top 200 with the exact one, on average
-SCORE_TOLERANCE = 1e-3  # relative; Elasticsearch computes in float32
+LEAST_OVERLAP = 0.98  # of the top 200 found with the exact one, on average
+SCORE_TOLERANCE = 1e-4  # relative; Elasticsearch computes in float32
 
 ITEM_READS = (catalogue.ITEMS, catalogue.POPULAR_ITEMS, catalogue.SEQUENCE_ITEM_VECTORS)
 
 
 class ItemDocument(TypedDict):
-    """One item as Elasticsearch stores it; the fields are named in serving_names.py."""
+    """One item to be stored; the fields are named in serving_names.py."""
 
     itemid: str
     genres: list[str]
-    vector: list[float]
+    vector: Float32Array  # [dimensions]
     popularity: int  # positives in the training rows
 
 
@@ -37,7 +47,7 @@ def item_documents() -> list[ItemDocument]:
     return [
         ItemDocument(itemid=str(itemid), genres=genres, vector=vector, popularity=positives[itemid])
         for itemid, genres, vector in zip(
-            items[Column.ITEMID].to_pylist(), items[Column.GENRES].to_pylist(), vectors.tolist(), strict=True
+            items[Column.ITEMID].to_pylist(), items[Column.GENRES].to_pylist(), vectors, strict=True
         )
     ]
 
@@ -45,29 +55,45 @@ def item_documents() -> list[ItemDocument]:
 def stored_vectors(client: Elasticsearch, itemids: Int64Array, dimensions: int) -> Float32Array:
     """[items, dimensions] the vectors of these items behind the alias; NaN for an item that is not there."""
     vectors = np.full((len(itemids), dimensions), np.nan, np.float32)
-    for hit in helpers.scan(client, index=ES_ALIAS, size=2000, query={"_source": [ES_VECTOR]}):
+    for hit in helpers.scan(client, index=ES_ALIAS, size=2000, query={"_source": [ES_VECTOR, ES_UNSEARCHED_VECTOR]}):
         place = np.searchsorted(itemids, int(hit["_id"]))
         if place < len(itemids) and itemids[place] == int(hit["_id"]):
-            vectors[place] = hit["_source"][ES_VECTOR]
+            vectors[place] = _vector_of(hit["_source"])
     return vectors
 
 
-def vector_index(items: int) -> dict[str, Any]:
-    """How Elasticsearch looks for neighbours. 65 dimensions need no quantisation: scores stay the model's own.
-
-    Up to EXACT_SEARCH_UP_TO items it compares with every vector, which is exact: 388,300 items take 16 ms a search and
-    13 s to load (2 cores). A graph does badly on inner products, which favour long vectors over near ones: of 38,830
-    items even a wide graph (m 32, ef_construction 400, 10,000 candidates) found 0.65 of the true top 200. So a graph is
-    left to catalogues that are too large for the exact search, and the loader refuses one that misses too much.
-    """
-    return {"type": "flat"} if items <= EXACT_SEARCH_UP_TO else {"type": "hnsw", "m": 32, "ef_construction": 400}
-
-
-def create_index(client: Elasticsearch, name: str, dimensions: int, items: int, replicas: int = 0) -> None:
+def create_index(
+    client: Elasticsearch, name: str, dimensions: int, cells: ItemCells | None = None, replicas: int = 0
+) -> None:
     """An empty index with explicit mappings: a field that is not declared is an error, not a guess.
 
-    All its copies, the first and the replicas, are given their nodes first, where the nodes are there.
+    Elasticsearch compares a user's vector with one item's after the other, in single precision, so that scores are the
+    model's own. Without cells it does so with all items. With cells the mapping's `_meta` says where they are, by which
+    the server knows how to search, and only the items of a cell have a vector that it looks at. docs/benchmarks.md
+    has why it is no graph of vectors.
+
+    Args:
+        client, name: where.
+        dimensions: of the vectors.
+        cells: for an approximate search.
+        replicas: further copies, which are given their nodes first, where the nodes are there.
     """
+    properties: dict[str, Any] = {
+        ES_ITEMID: {"type": "keyword"},
+        ES_GENRES: {"type": "keyword"},
+        ES_POPULARITY: {"type": "integer"},
+        ES_VECTOR: {
+            "type": "dense_vector",
+            "dims": dimensions,
+            "similarity": "max_inner_product",
+            "index_options": {"type": "flat"},
+        },
+    }
+    mappings: dict[str, Any] = {"dynamic": "strict", "properties": properties}
+    if cells is not None:
+        properties[ES_CELLS] = {"type": "keyword", "doc_values": False}
+        properties[ES_UNSEARCHED_VECTOR] = {"type": "object", "enabled": False}  # kept, not indexed
+        mappings["_meta"] = {ES_CENTROIDS: cells.cells.encoded()}
     client.indices.create(
         index=name,
         wait_for_active_shards="all",
@@ -78,44 +104,53 @@ def create_index(client: Elasticsearch, name: str, dimensions: int, items: int, 
             "sort.field": ES_POPULARITY,
             "sort.order": "desc",
         },
-        mappings={
-            "dynamic": "strict",
-            "properties": {
-                ES_ITEMID: {"type": "keyword"},
-                ES_GENRES: {"type": "keyword"},
-                ES_POPULARITY: {"type": "integer"},
-                ES_VECTOR: {
-                    "type": "dense_vector",
-                    "dims": dimensions,
-                    "similarity": "max_inner_product",
-                    "index_options": vector_index(items),
-                },
-            },
-        },
+        mappings=mappings,
     )
 
 
-def fill_index(client: Elasticsearch, name: str, content: list[ItemDocument]) -> None:
-    """Writes all documents in bulk, as one segment."""
-    actions = ({"_index": name, "_id": document["itemid"], "_source": document} for document in content)
+def source(content: list[ItemDocument], row: int, cells: ItemCells | None) -> dict[str, Any]:
+    """An item as Elasticsearch stores it."""
+    if cells is None:
+        return {**content[row]}
+    own = cells.of(row)
+    kept = {field: value for field, value in content[row].items() if field != ES_VECTOR}
+    return {**kept, ES_CELLS: own, (ES_VECTOR if own else ES_UNSEARCHED_VECTOR): content[row]["vector"]}
+
+
+def fill_index(client: Elasticsearch, name: str, content: list[ItemDocument], cells: ItemCells | None = None) -> None:
+    """Writes all documents in bulk, as one segment; `cells` are those that the index was created with."""
+    actions = (
+        {"_index": name, "_id": document["itemid"], "_source": source(content, row, cells)}
+        for row, document in enumerate(content)
+    )
     helpers.bulk(client, actions, chunk_size=2000)
     client.indices.forcemerge(index=name, max_num_segments=1)
     client.indices.refresh(index=name)
 
 
-def check_documents(client: Elasticsearch, name: str, content: list[ItemDocument], genres: tuple[str, ...]) -> None:
+def check_documents(
+    client: Elasticsearch,
+    name: str,
+    content: list[ItemDocument],
+    genres: tuple[str, ...],
+    cells: ItemCells | None = None,
+) -> None:
     """Reads every document back, and counts the items of every genre by the query that recall uses.
 
     Raises:
         LoadError: naming the first item or genre that differs.
     """
-    found = {hit["_id"]: hit["_source"] for hit in helpers.scan(client, index=name, size=2000)}
-    for document in content:
-        stored = found.pop(document["itemid"], None)
-        if not _is_stored(document, stored):
-            raise LoadError(f"Elasticsearch holds {stored} for item {document['itemid']}, but {document} was loaded.")
-    if found:
-        raise LoadError(f"Elasticsearch holds items that were not loaded: {sorted(found)[:5]}.")
+    rows, foreign = {document["itemid"]: row for row, document in enumerate(content)}, []
+    for hit in helpers.scan(client, index=name, size=2000):  # compared as they come: all at once take gigabytes
+        row = rows.pop(hit["_id"], None)
+        if row is None:
+            foreign.append(hit["_id"])
+        elif not _is_stored(loaded := source(content, row, cells), hit["_source"]):
+            raise LoadError(f"Elasticsearch holds {hit['_source']} for item {hit['_id']}, but {loaded} was loaded.")
+    if rows:
+        raise LoadError(f"Elasticsearch holds None for item {next(iter(rows))}, but it was loaded.")
+    if foreign:
+        raise LoadError(f"Elasticsearch holds items that were not loaded: {sorted(foreign)[:5]}.")
     for genre in genres:
         expected = sum(genre in document["genres"] for document in content)
         counted = client.count(index=name, query={"terms": {ES_GENRES: [genre]}})["count"]
@@ -123,42 +158,65 @@ def check_documents(client: Elasticsearch, name: str, content: list[ItemDocument
             raise LoadError(f"Elasticsearch counts {counted} items of the genre {genre}, but {expected} were loaded.")
 
 
-def _is_stored(document: ItemDocument, stored: dict[str, Any] | None) -> bool:
+def _is_stored(loaded: dict[str, Any], stored: dict[str, Any]) -> bool:
     """Whether Elasticsearch holds the document, the vector compared in the float32 in which it is indexed."""
-    if stored is None or {**stored, ES_VECTOR: None} != {**document, ES_VECTOR: None}:
+    if _but_vector(stored) != _but_vector(loaded) or stored.keys() != loaded.keys():
         return False
-    found = np.array(stored.get(ES_VECTOR, []), np.float32)
-    return np.array_equal(found, np.array(document["vector"], np.float32))
+    return np.array_equal(np.array(_vector_of(stored), np.float32), np.array(_vector_of(loaded), np.float32))
+
+
+def _but_vector(document: dict[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in document.items() if field not in (ES_VECTOR, ES_UNSEARCHED_VECTOR)}
+
+
+def _vector_of(document: dict[str, Any]) -> list[float] | Float32Array:
+    """A stored item's vector, whether a search looks at it or not."""
+    vector: list[float] | Float32Array = document.get(ES_VECTOR, document.get(ES_UNSEARCHED_VECTOR, []))
+    return vector
 
 
 def check_nearest(
-    caller: ElasticsearchCaller, name: str, content: list[ItemDocument], users: list[UserRecall]
+    caller: ElasticsearchCaller,
+    name: str,
+    content: list[ItemDocument],
+    users: list[UserRecall],
+    least: float = LEAST_OVERLAP,
 ) -> float:
-    """Compares the approximate top RECALL_SIZE of some users with the exact one.
+    """Compares the top RECALL_SIZE of some users, as Elasticsearch finds it, with the exact one.
+
+    Args:
+        caller: searches as the server does.
+        name: of the index.
+        content: what it holds.
+        users: who have vectors; where the search is approximate, others than its cells were fitted to.
+        least: the share that is enough.
 
     Returns:
         The share of the exact one that was found, averaged over the users.
 
     Raises:
-        LoadError: the share is below LEAST_OVERLAP, or a score is not the inner product.
+        LoadError: the share is below the least, or a score is not the inner product.
     """
     vectors = np.array([document["vector"] for document in content], np.float32)
     ids = np.array([int(document["itemid"]) for document in content])
     overlaps = []
     for user in users:
-        hits = caller.search(UserRecall((), user.vector, user.seen), len(content), name)
+        hits = caller.search(UserRecall((), user.vector, user.seen), name)
         products = vectors @ np.array(user.vector, np.float32)
         rows = np.searchsorted(ids, hits.itemids)
         if not np.allclose(hits.scores, products[rows], rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE):
             raise LoadError(f"Elasticsearch's scores in {name} are not the inner products of the vectors loaded.")
-        products[np.isin(ids, user.seen)] = -np.inf
-        exact = ids[np.argsort(-products, kind="stable")[: min(RECALL_SIZE, int(np.isfinite(products).sum()))]]
-        overlaps.append(len(np.intersect1d(exact, ids[rows])) / max(len(exact), 1))
+        places = np.unique(np.searchsorted(ids, np.array(user.seen, np.int64)).clip(max=len(ids) - 1))
+        seen = places[np.isin(ids[places], user.seen)]
+        products[seen] = -np.inf
+        size = min(RECALL_SIZE, len(ids) - len(seen))
+        exact = np.argpartition(-products, size - 1)[:size] if size else rows[:0]
+        overlaps.append(len(np.intersect1d(exact, rows)) / size if size else 1.0)
     overlap = float(np.mean(overlaps)) if overlaps else 1.0
-    if overlap < LEAST_OVERLAP:
+    if overlap < least:
         raise LoadError(
             f"the approximate top {RECALL_SIZE} of {len(users)} users hold {overlap:.3f} of the exact one, less than "
-            f"{LEAST_OVERLAP}: raise NUM_CANDIDATES in online/callers/es_caller.py."
+            f"{least}: set EXACT_SEARCH_UP_TO to at least {len(content)}, which searches all items exactly."
         )
     return overlap
 

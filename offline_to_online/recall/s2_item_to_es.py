@@ -3,8 +3,9 @@
     python -m offline_to_online.recall.s2_item_to_es
 
 The similarity is `max_inner_product`, because the model's score is the inner product; the original indexes such vectors
-as cosine and loses half of what they recall. Documents are sorted by popularity, so that hits that tie, as all hits of
-the terms query do, come most popular first.
+as cosine and loses half of what they recall. Up to EXACT_SEARCH_UP_TO items a search compares the user's vector with
+every item's; in a larger catalogue with those of the cells nearest to the user (item_cells.py). Documents are sorted by
+popularity, so that hits that tie, as all hits of the terms query do, come most popular first.
 """
 
 import time
@@ -20,9 +21,12 @@ from data_exchange_center.serving_load import load_digest
 from data_exchange_center.serving_names import ES_INDEX_OF_LOAD
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
+from data_exchange_center.vector_cells import CELLS_OF_A_SEARCH
 from offline_to_online.loader import LOADER_TIMEOUT
+from offline_to_online.recall.item_cells import ItemCells, fit_cells
 from offline_to_online.recall.item_index import (
     ITEM_READS,
+    ItemDocument,
     check_documents,
     check_nearest,
     create_index,
@@ -32,7 +36,7 @@ from offline_to_online.recall.item_index import (
 )
 from offline_to_online.recall.user_recall import USER_RECALL_READS, users_to_load
 from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
-from online.callers.types import ServiceUnavailable
+from online.callers.types import ServiceUnavailable, UserRecall
 
 READS = (catalogue.DATASET, *ITEM_READS, *USER_RECALL_READS)
 WRITES: Artefacts = ()
@@ -40,30 +44,47 @@ WRITES: Artefacts = ()
 SAMPLED_USERS = 200
 
 
+def cells_of(content: list[ItemDocument], users: list[UserRecall], settings: Settings) -> ItemCells | None:
+    """The cells of the approximate search; None where the search is exact.
+
+    Args:
+        content: the items.
+        users: whose vectors the cells are fitted to.
+        settings: with EXACT_SEARCH_UP_TO.
+    """
+    vectors = np.array([user.vector for user in users if user.vector], np.float32)
+    if len(content) <= settings.exact_search_up_to or not len(vectors):
+        return None
+    return fit_cells(vectors, np.array([document["vector"] for document in content], np.float32), settings.seed)
+
+
 def main() -> None:
     """Creates a new index, fills and checks it, then switches to it; an index that fails is deleted."""
     settings = Settings()
     dataset, content = catalogue.DATASET.load(), item_documents()
     users = list(users_to_load().values())
-    sample = np.random.default_rng(settings.seed).permutation(len(users))[:SAMPLED_USERS]
+    order = np.random.default_rng(settings.seed).permutation(len(users))
+    sample, others = ([users[row] for row in rows] for rows in (order[:SAMPLED_USERS], order[SAMPLED_USERS:]))
+    cells = cells_of(content, others, settings)
     name = f"{ES_INDEX_OF_LOAD.format(load_digest())}{time.strftime('%Y%m%d%H%M%S')}-{time.time_ns() % 1_000_000:06}"
     client = elasticsearch_client(settings, LOADER_TIMEOUT)
     try:
-        create_index(client, name, len(content[0]["vector"]), len(content), settings.index_replicas)
+        create_index(client, name, len(content[0]["vector"]), cells, settings.index_replicas)
         try:
-            fill_index(client, name, content)
-            check_documents(client, name, content, dataset.categories.genres)
+            fill_index(client, name, content, cells)
+            check_documents(client, name, content, dataset.categories.genres, cells)
             caller = ElasticsearchCaller(settings, LOADER_TIMEOUT)
-            overlap = check_nearest(caller, name, content, [users[row] for row in sample])
+            overlap = check_nearest(caller, name, content, sample)
         except BaseException:
             client.indices.delete(index=name, ignore_unavailable=True)
             raise
         switch_alias(client, name)
     except (ApiError, TransportError) as error:
         raise ServiceUnavailable("elasticsearch", f"{error}; start it with `make services`") from error
+    confined = "" if cells is None else f", found in {CELLS_OF_A_SEARCH} of {len(cells.cells.centroids):,} cells"
     print(
         f"data set {dataset.dataset}: {len(content):,} items in {name}, every one read back and equal; approximate top "
-        f"{RECALL_SIZE} of {len(sample)} users: {overlap:.4f} of the exact one"
+        f"{RECALL_SIZE} of {len(sample)} users: {overlap:.4f} of the exact one{confined}"
     )
 
 
