@@ -7,6 +7,7 @@ ratings, is made by the stages themselves.
 """
 
 import importlib.util
+import shutil
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -20,6 +21,8 @@ from offline.engines.array_engine import ArrayEngine
 from offline.preprocess.histories import Histories, ItemGenres
 from offline.preprocess.readers.layout import DataSource
 from offline.preprocess.splitting import SplitRatings
+
+STAGING = ".spark"  # folder under the artefacts, where driver and workers find it alike: rows on their way
 
 
 class EngineError(Exception):
@@ -54,11 +57,12 @@ class Engine(AbstractContextManager["Engine"], Protocol):
 
 
 def engine_of(settings: Settings) -> Engine:
-    """The engine that the settings choose.
+    """The engine that the settings choose; what a killed stage left of its staged rows is removed.
 
     Raises:
         EngineError: Spark is not installed, or its master does not respond.
     """
+    shutil.rmtree(settings.artefacts / STAGING, ignore_errors=True)
     if settings.engine == "spark":
         if not importlib.util.find_spec("pyspark"):
             raise EngineError("ENGINE=spark needs PySpark, which is not installed: `make spark` installs it.")

@@ -7,7 +7,6 @@ the number of each of its own rows.
 """
 
 import shutil
-import uuid
 from functools import partial
 from typing import Any
 
@@ -26,7 +25,8 @@ from data_exchange_center.features import FeatureSet
 from data_exchange_center.schemas import fields
 from data_exchange_center.settings import Settings
 from data_exchange_center.table_artefact import Table
-from offline.engines.spark_session import STAGING, SparkParts, map_parts, start_session
+from offline.engines.engine import STAGING
+from offline.engines.spark_session import SparkParts, map_parts, start_session
 from offline.preprocess.encoding import external_ids
 from offline.preprocess.histories import (
     OF_IMPRESSIONS,
@@ -67,9 +67,7 @@ class SparkEngine:
         """
         self._session = start_session(settings)
         self._part_rows = settings.spark_part_rows
-        staging = settings.artefacts / STAGING
-        shutil.rmtree(staging, ignore_errors=True)  # what a killed stage left
-        self._staging = staging / uuid.uuid4().hex
+        self._staging = settings.artefacts / STAGING
         self._staging.mkdir(parents=True)
 
     def __enter__(self) -> "SparkEngine":
@@ -79,7 +77,7 @@ class SparkEngine:
     def __exit__(self, *_: object) -> None:
         """Ends the session; what was staged is removed."""
         self._session.stop()
-        shutil.rmtree(self._staging.parent, ignore_errors=True)
+        shutil.rmtree(self._staging, ignore_errors=True)
 
     def split(self, data: DataSource) -> SplitRatings:
         """See `Engine`."""

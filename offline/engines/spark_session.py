@@ -27,7 +27,6 @@ Result = TypeVar("Result")
 WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32()}  # Spark has no unsigned integers
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOGGING = Path(__file__).with_name("log4j2.properties")
-STAGING = ".spark"  # under the artefacts, where driver and workers find it alike
 BATCH_ROWS = 100_000  # that go at once between Spark and Python
 # A part of staged rows must stay one task: Spark would cut a larger file, and pack smaller ones together.
 WHOLE_FILE = str(1 << 40)  # bytes
