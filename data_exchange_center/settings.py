@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     spark_page_port: Port = 7078
     spark_workers: Annotated[int, Field(ge=1)] = 2
 
+    load_processes: Annotated[int, Field(ge=1)] | None = None  # of a loader; by default as many as there are cores
+    load_check_up_to: Annotated[int, Field(ge=1)] = 100_000  # users, or items: of more a sample of so many is read back
+
     services: Literal["auto", "native", "docker"] = "auto"
     topology: Literal["single", "cluster"] = "single"
     services_dir: Path = Path(".services")  # downloaded servers, shared by all stacks

@@ -28,6 +28,8 @@ from data_exchange_center.stored_table import (
     write_parts,
 )
 
+GROUP_ROWS, GROUP_BYTES = 1 << 20, 64 << 20  # of a row group at most, the bytes before they are compressed
+
 
 @dataclass(frozen=True, eq=False)
 class Table(Artefact[pa.Table | Parts]):
@@ -124,7 +126,9 @@ class Table(Artefact[pa.Table | Parts]):
             for name in self.sorted_by:
                 if not table[name].equals(self.aligned_with.load([name])[name]):
                     raise self._other_key(name)
-        pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+        # So small that whoever reads some rows holds little more than them.
+        group = max(1, min(GROUP_ROWS, GROUP_BYTES * len(table) // max(table.nbytes, 1)))
+        pq.write_table(table.replace_schema_metadata(metadata), file, row_group_size=group, compression="zstd")
 
     def _write_folder(self, folder: Path, parts: Parts) -> None:
         stored = write_parts(folder, parts, self.present_schema, self.sorted_by[0])

@@ -30,7 +30,7 @@ from offline_to_online.recall.item_index import (
     item_documents,
     switch_alias,
 )
-from offline_to_online.recall.user_recall import USER_RECALL_READS, users_to_load
+from offline_to_online.recall.user_recall import USER_RECALL_READS, sampled_users, users_with_rows
 from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
 from online.callers.types import ServiceUnavailable
 
@@ -44,8 +44,7 @@ def main() -> None:
     """Creates a new index, fills and checks it, then switches to it; an index that fails is deleted."""
     settings = Settings()
     dataset, content = catalogue.DATASET.load(), item_documents()
-    users = list(users_to_load().values())
-    sample = np.random.default_rng(settings.seed).permutation(len(users))[:SAMPLED_USERS]
+    sample = np.random.default_rng(settings.seed).permutation(len(users_with_rows()))[:SAMPLED_USERS]
     name = f"{ES_INDEX_OF_LOAD.format(load_digest())}{time.strftime('%Y%m%d%H%M%S')}-{time.time_ns() % 1_000_000:06}"
     client = elasticsearch_client(settings, LOADER_TIMEOUT)
     try:
@@ -54,7 +53,7 @@ def main() -> None:
             fill_index(client, name, content)
             check_documents(client, name, content, dataset.categories.genres)
             caller = ElasticsearchCaller(settings, LOADER_TIMEOUT)
-            overlap = check_nearest(caller, name, content, [users[row] for row in sample])
+            overlap = check_nearest(caller, name, content, sampled_users(np.sort(sample)))
         except BaseException:
             client.indices.delete(index=name, ignore_unavailable=True)
             raise
