@@ -20,7 +20,7 @@ from data_exchange_center.serving_load import load_digest
 from data_exchange_center.serving_names import ES_INDEX_OF_LOAD
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
-from offline_to_online.loader import LOADER_TIMEOUT
+from offline_to_online.loader import LOADER_TIMEOUT, how_many_checked, rows_to_check
 from offline_to_online.recall.item_index import (
     ITEM_READS,
     check_documents,
@@ -51,7 +51,7 @@ def main() -> None:
         create_index(client, name, len(content[0]["vector"]), len(content), settings.index_replicas)
         try:
             fill_index(client, name, content)
-            check_documents(client, name, content, dataset.categories.genres)
+            check_documents(client, name, content, dataset.categories.genres, rows_to_check(len(content), settings))
             caller = ElasticsearchCaller(settings, LOADER_TIMEOUT)
             overlap = check_nearest(caller, name, content, sampled_users(np.sort(sample)))
         except BaseException:
@@ -60,8 +60,9 @@ def main() -> None:
         switch_alias(client, name)
     except (ApiError, TransportError) as error:
         raise ServiceUnavailable("elasticsearch", f"{error}; start it with `make services`") from error
+    read = how_many_checked(len(content), "items", settings)
     print(
-        f"data set {dataset.dataset}: {len(content):,} items in {name}, every one read back and equal; approximate top "
+        f"data set {dataset.dataset}: {len(content):,} items in {name}, {read} read back and equal; approximate top "
         f"{RECALL_SIZE} of {len(sample)} users: {overlap:.4f} of the exact one"
     )
 
