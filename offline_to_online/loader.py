@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
+from multiprocessing.util import Finalize
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from data_exchange_center.settings import Settings
 
 LOADER_TIMEOUT = 30.0  # seconds: a loader may wait where a request may not
 USERS_OF_A_PROCESS = 20_000  # at least: a process takes as long to start as it takes to load a few thousand
+LAST = -1_000_000  # priority of what a worker does when it ends
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -75,6 +77,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+    # Its tasks done, a worker just ends. The interpreter's own tidying was seen to wait for ever after a task that had
+    # failed, and the loader with it.
+    Finalize(None, os._exit, (0,), exitpriority=LAST)
 
 
 def rows_to_check(count: int, settings: Settings) -> Int64Array:
