@@ -57,7 +57,7 @@ services: install ## the four servers, started and ready
 status: install ## which servers are ready
 	$(PY) -m services status
 
-load: install ## all loaders of offline_to_online/
+load: install $(WITH_SPARK) ## all loaders of offline_to_online/
 	$(PY) -m offline_to_online
 
 check: install ## the consistency check over every user

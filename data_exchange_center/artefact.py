@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -66,13 +66,14 @@ class Array(Artefact[npt.NDArray[Any]]):
 
     dtype: str
 
-    def load(self) -> npt.NDArray[Any]:
-        """The array.
+    def load(self, mapped: bool = False) -> npt.NDArray[Any]:
+        """The array, read-only and read as it is used where it is to be `mapped`.
 
         Raises:
             ArtefactError: the file is missing, or holds another dtype.
         """
-        array: npt.NDArray[Any] = np.load(self.existing_file(), allow_pickle=False)
+        mode: Literal["r"] | None = "r" if mapped else None
+        array: npt.NDArray[Any] = np.load(self.existing_file(), mmap_mode=mode, allow_pickle=False)
         if str(array.dtype) != self.dtype:
             raise ArtefactError(f"{self.path} holds {array.dtype}, the catalogue declares {self.dtype}.")
         return array

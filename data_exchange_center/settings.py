@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     training_processes: Annotated[int, Field(ge=1)] = 1  # of each stage that fits; above 1, torchrun starts them
     training_memory_mib: Annotated[int, Field(ge=1)] | None = None  # of rows, a process; all of them unless given
 
+    load_processes: Annotated[int, Field(ge=1)] | None = None  # of a loader; by default as many as there are cores
+    load_check_up_to: Annotated[int, Field(ge=1)] = 100_000  # users, or items: of more a sample of so many is read back
+
     services: Literal["auto", "native", "docker"] = "auto"
     topology: Literal["single", "cluster"] = "single"
     services_dir: Path = Path(".services")  # downloaded servers, shared by all stacks

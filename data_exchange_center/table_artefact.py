@@ -29,6 +29,7 @@ from data_exchange_center.stored_table import (
 )
 
 ROW_GROUP = 1 << 18  # rows, the least that is decoded at a time
+GROUP_BYTES = 64 << 20  # of a row group at most, before they are compressed: lists may make fewer rows of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +117,8 @@ class Table(Artefact[pa.Table | Parts]):
             for name in self.sorted_by:
                 if not table[name].equals(self.aligned_with.load([name])[name]):
                     raise self._other_key(name)
-        pq.write_table(table.replace_schema_metadata(metadata), file, ROW_GROUP, compression="zstd")
+        group = max(1, min(ROW_GROUP, GROUP_BYTES * len(table) // max(table.nbytes, 1)))
+        pq.write_table(table.replace_schema_metadata(metadata), file, row_group_size=group, compression="zstd")
 
     def _write_folder(self, folder: Path, parts: Parts) -> None:
         stored = write_parts(folder, parts, self.present_schema, self.sorted_by[0])

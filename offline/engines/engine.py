@@ -56,6 +56,12 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         """
 
 
+def check_pyspark() -> None:
+    """Raises EngineError unless Spark is installed."""
+    if not importlib.util.find_spec("pyspark"):
+        raise EngineError("ENGINE=spark needs PySpark, which is not installed: `make spark` installs it.")
+
+
 def engine_of(settings: Settings) -> Engine:
     """The engine that the settings choose; what a killed stage left of its staged rows is removed.
 
@@ -64,8 +70,7 @@ def engine_of(settings: Settings) -> Engine:
     """
     shutil.rmtree(settings.artefacts / STAGING, ignore_errors=True)
     if settings.engine == "spark":
-        if not importlib.util.find_spec("pyspark"):
-            raise EngineError("ENGINE=spark needs PySpark, which is not installed: `make spark` installs it.")
+        check_pyspark()
         from offline.engines.spark_engine import SparkEngine
 
         return SparkEngine(settings)

@@ -16,7 +16,7 @@ from data_exchange_center.features import JOIN_KEYS, Entity
 from data_exchange_center.limits import TOWER_IMPRESSIONS
 from data_exchange_center.tables import from_matrix, rows_by_key, to_matrix
 from data_exchange_center.user_state import newest_windows
-from offline_to_online.recall.user_recall import latest_impressions
+from offline_to_online.recall.user_recall import Recent
 from online.callers.types import Impression
 
 READS = (catalogue.DATASET, catalogue.USER_FEATURES, catalogue.ITEM_FEATURES, catalogue.OFFLINE_IMPRESSIONS)
@@ -63,13 +63,14 @@ def _windows_after(users: Int64Array, events: Events) -> UInt8Array:
     return newest_windows(userid, to_matrix(items, dataset.features.genre_flags), label, users)
 
 
-def expected_impressions(events: Events) -> dict[int, tuple[Impression, ...]]:
+def expected_impressions(latest: Recent, events: Events) -> dict[int, tuple[Impression, ...]]:
     """The last impressions of each user over offline rows and events, oldest first, as Redis must hold them.
 
     Args:
+        latest: the last TOWER_IMPRESSIONS of the offline rows, by user.
         events: accepted since the last load, by user, in order of arrival.
     """
-    expected = latest_impressions()
+    expected = dict(latest)
     for user, of_user in events.items():
         in_order = sorted((*expected.get(user, ()), *of_user), key=lambda impression: impression.timestamp)
         expected[user] = tuple(in_order[-TOWER_IMPRESSIONS:])

@@ -1,10 +1,11 @@
-"""Loads the entities' features into Feast, and reads every entity back over HTTP.
+"""Loads the entities' features into Feast, and reads them back over HTTP: above LOAD_CHECK_UP_TO a sample of them.
 
     python -m offline_to_online.rank.s1_feature_to_feast
 
 Each view's features go to parquet (Feast's offline store); `feast apply` registers the repository in
 data_exchange_center/online/feast, and `feast materialize` fills the online store (database 1 of the same Redis). Both
-through Feast's Python interface, in one process: as commands they spend 20 seconds importing.
+through Feast's Python interface, in one process: as commands they spend 20 seconds importing. With ENGINE=spark it is
+Feast's Spark engine that materialises: the executors write the rows into the online store.
 
 Of two rows of an entity Feast keeps the later one. A row that was loaded or pushed while the clock ran ahead would stay
 for as long, so where Feast does not hold what was loaded, its rows are deleted and loaded again: the last load wins.
@@ -12,6 +13,7 @@ for as long, so where Feast does not hold what was loaded, its rows are deleted 
 
 import json
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,7 +33,8 @@ from data_exchange_center.settings import FEAST_REPOSITORY, Settings
 from data_exchange_center.stage import run_stage
 from data_exchange_center.tables import to_matrix
 from data_exchange_center.vocabularies import Categories
-from offline_to_online.loader import LOADER_TIMEOUT, LoadError
+from offline.engines.engine import check_pyspark
+from offline_to_online.loader import LOADER_TIMEOUT, LoadError, how_many_checked, rows_to_check
 from offline_to_online.rank import expected_features
 from online.callers.feast_caller import FeastCaller
 from online.callers.redis_caller import RedisCaller
@@ -73,11 +76,17 @@ def apply(settings: Settings) -> "FeatureStore":
     A view that only an earlier version of this project declared is removed from the registry and the online store.
     Otherwise Feast would go on filling it, and a push to a source that it shares with a present view would fail.
     """
-    from feast import FeatureStore  # here, because it takes seconds and needs the variables that main sets
+    # Here, because it takes seconds and needs the variables that main sets.
+    from feast import FeatureStore
+    from feast.repo_config import load_repo_config
 
     from data_exchange_center.online.feast import definitions
 
-    store = FeatureStore(repo_path=str(FEAST_REPOSITORY), fs_yaml_file=settings.feast_configuration)
+    configuration = load_repo_config(FEAST_REPOSITORY, settings.feast_configuration)
+    if settings.engine == "spark":
+        # Not in the file, which the feature server reads too: it has no Spark.
+        configuration.batch_engine_config = {"type": "spark.engine"}
+    store = FeatureStore(repo_path=str(FEAST_REPOSITORY), config=configuration)
     objects: list[Any] = [
         *definitions.sources.values(),
         *definitions.entities.values(),
@@ -87,6 +96,21 @@ def apply(settings: Settings) -> "FeatureStore":
     obsolete = [view for view in store.list_feature_views() if view.name not in definitions.views]
     store.apply(objects, objects_to_delete=obsolete, partial=False)
     return store
+
+
+def engine_session(settings: Settings) -> AbstractContextManager[object]:
+    """With ENGINE=spark the session that Feast's Spark engine will find and use, which ends with the block.
+
+    Raises:
+        EngineError: Spark is not installed, or its master does not respond.
+    """
+    if settings.engine != "spark":
+        return nullcontext()
+    check_pyspark()
+    from offline.engines.spark_session import start_session
+
+    session: AbstractContextManager[object] = start_session(settings)
+    return session
 
 
 def materialise(store: "FeatureStore", moment: datetime) -> None:
@@ -146,19 +170,19 @@ def wait_for_registry(caller: FeastCaller, declared: FeatureSet) -> None:
         caller.features(declared, entity, [0])
 
 
-def fill(store: "FeatureStore", redis: RedisCaller, data: Path) -> dict[Entity, pa.Table]:
-    """Writes the features as of now, with the events up to now, and materialises them; returns them."""
+def fill(store: "FeatureStore", redis: RedisCaller, data: Path) -> dict[Entity, int]:
+    """Writes the features as of now, with the events up to now, and materialises them; returns how many entities."""
     now, events, features = datetime.now(UTC), redis.events(), catalogue.DATASET.load().features
     tables = {entity: expected_features.expected_features(entity, events) for entity in ENTITIES}
     for view in FEAST_VIEWS:
         columns = [JOIN_KEYS[view.entity], *view.columns(features)]
         write_source(data / f"{view.name}.parquet", tables[view.entity].select(columns), now)
     materialise(store, now)
-    return tables
+    return {entity: len(table) for entity, table in tables.items()}
 
 
-def check_all(caller: FeastCaller, redis: RedisCaller) -> None:
-    """`check` of both entities, with the events that have come in meanwhile.
+def check_all(caller: FeastCaller, redis: RedisCaller, settings: Settings) -> None:
+    """`check` of both entities, or of a sample, with the events that have come in meanwhile.
 
     Twice where it must be, since an event may come in between the reading of the events and that of Feast.
     """
@@ -167,7 +191,8 @@ def check_all(caller: FeastCaller, redis: RedisCaller) -> None:
         events = redis.events()
         try:
             for entity in ENTITIES:
-                check(caller, declared, entity, expected_features.expected_features(entity, events))
+                expected = expected_features.expected_features(entity, events)
+                check(caller, declared, entity, expected.take(pa.array(rows_to_check(len(expected), settings))))
             return
         except LoadError:
             if is_last:
@@ -184,17 +209,29 @@ def main() -> None:
     write_categories(data / CATEGORIES_FILE, dataset.categories)
     store = apply(settings)
     make_room(store, redis, dataset.feature_hash)
-    tables = fill(store, redis, data)
-    wait_for_registry(caller, dataset.features)
-    try:
-        check_all(caller, redis)
-    except LoadError as error:
-        print(f"{error}\nFeast's rows are deleted and loaded again: the clock may have been set back since.")
-        delete_rows(store)
-        tables = fill(store, redis, data)
-        check_all(caller, redis)
-    counts = ", ".join(f"{len(table):,} {entity}s" for entity, table in tables.items())
-    print(f"data set {dataset.dataset}: {counts} in Feast, every one read back over HTTP and equal")
+    with engine_session(settings):
+        loaded = fill(store, redis, data)
+        wait_for_registry(caller, dataset.features)
+        try:
+            check_all(caller, redis, settings)
+        except LoadError as error:
+            print(f"{error}\nFeast's rows are deleted and loaded again: the clock may have been set back since.")
+            delete_rows(store)
+            loaded = fill(store, redis, data)
+            check_all(caller, redis, settings)
+    counts = ", ".join(f"{count:,} {entity}s" for entity, count in loaded.items())
+    print(
+        f"data set {dataset.dataset}: {counts} in Feast, {_read_back(loaded, settings)} read back over HTTP and equal"
+    )
+
+
+def _read_back(loaded: dict[Entity, int], settings: Settings) -> str:
+    if max(loaded.values()) <= settings.load_check_up_to:
+        return "every one"
+    return " and ".join(
+        f"every {entity}" if count <= settings.load_check_up_to else how_many_checked(count, f"{entity}s", settings)
+        for entity, count in loaded.items()
+    )
 
 
 if __name__ == "__main__":

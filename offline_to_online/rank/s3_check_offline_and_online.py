@@ -13,6 +13,8 @@ In this order; at the first kind that differs it prints a table of the differenc
    every item's vector in Elasticsearch = the artefacts';
 6. for every user, with items drawn from the latest impressions, and for every item: both outputs of the served ranking
    model on what the stores hold = PyTorch's on what the artefacts hold, to 1e-5.
+
+Of more than LOAD_CHECK_UP_TO users or items it is a sample of so many, and each line says so.
 """
 
 import sys
@@ -20,22 +22,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import torch
 from tabulate import tabulate
 
 from data_exchange_center import catalogue
-from data_exchange_center.arrays import Float32Array, Int64Array
 from data_exchange_center.artefact import Artefacts
 from data_exchange_center.columns import Column
 from data_exchange_center.features import JOIN_KEYS, Entity
-from data_exchange_center.limits import TOWER_IMPRESSIONS
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
-from data_exchange_center.tables import to_matrix
-from data_exchange_center.user_state import genre_flags, liked_genres
+from data_exchange_center.tables import rows_by_key, to_matrix
+from data_exchange_center.user_state import liked_genres
 from offline_to_online.exported_model import TrainedModel, trained_ranker, trained_tower, weight_difference
-from offline_to_online.loader import LOADER_TIMEOUT
+from offline_to_online.loader import LOADER_TIMEOUT, how_many_checked, rows_to_check
 from offline_to_online.rank import expected_features
+from offline_to_online.rank.checked_users import read_users
 from offline_to_online.rank.consistency import (
     Difference,
     State,
@@ -43,22 +45,20 @@ from offline_to_online.rank.consistency import (
     feature_differences,
     lists_to_score,
     score_differences,
-    sequence_differences,
     vector_differences,
 )
 from offline_to_online.recall.item_index import stored_vectors
+from offline_to_online.recall.user_recall import USER_RECALL_READS
 from online.callers.es_caller import elasticsearch_client
 from online.callers.feast_caller import FeastCaller
 from online.callers.redis_caller import RedisCaller
 from online.callers.redis_stores import redis_caller
 from online.callers.triton_caller import TritonCaller
-from online.callers.types import Impression, UserRecall
 from online.serving_data import ServingData
-from online.user_events import sequence_after
 
 READS = (
     *expected_features.READS,
-    catalogue.USERS,
+    *USER_RECALL_READS,
     catalogue.ITEMS,
     catalogue.POPULAR_ITEMS,
     catalogue.SEQUENCE_ITEM_VECTORS,
@@ -70,10 +70,8 @@ READS = (
 WRITES: Artefacts = ()
 
 SHOWN = 10  # differences of a kind in the printed table
-USERS_AT_A_TIME = 1000
 
 Kinds = Iterator[tuple[str, list[Difference]]]
-Recent = dict[int, tuple[Impression, ...]]
 
 
 @dataclass(frozen=True)
@@ -89,16 +87,6 @@ class Stores:
         """Callers of the services in the settings."""
         callers = (caller(settings, LOADER_TIMEOUT) for caller in (redis_caller, FeastCaller, TritonCaller))
         return cls(*callers)  # type: ignore[arg-type]
-
-    def users(self, ids: Int64Array) -> tuple[list[UserRecall | None], Recent]:
-        """[users] recall data, and all last impressions."""
-        recall: list[UserRecall | None] = []
-        recent: Recent = {}
-        for block in np.array_split(ids, -(-len(ids) // USERS_AT_A_TIME) or 1):
-            users = block.tolist()
-            recall += self.redis.users(users)
-            recent |= dict(zip(users, self.redis.recent(users), strict=True))
-        return recall, recent
 
 
 def model_kinds(models: tuple[TrainedModel, ...], stores: Stores, settings: Settings) -> Kinds:
@@ -118,75 +106,67 @@ def model_kinds(models: tuple[TrainedModel, ...], stores: Stores, settings: Sett
     yield "the weights of both models", [{"difference": weight} for weight in weights if weight]
 
 
-def sequences_of(ids: Int64Array, recent: Recent, data: ServingData) -> tuple[Int64Array, Int64Array]:
-    """[users, TOWER_IMPRESSIONS] item indices and likes of the users' last impressions."""
-    parts = [sequence_after(recent.get(user, ()), data, TOWER_IMPRESSIONS) for user in ids.tolist()]
-    items, liked = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return items, liked
-
-
-def vectors_in_redis(users: list[UserRecall | None], dimensions: int) -> Float32Array:
-    """[users, dimensions]; NaN for a user without a vector."""
-    vectors = np.full((len(users), dimensions), np.nan, np.float32)
-    for row, user in enumerate(users):
-        if user and len(user.vector) == dimensions:
-            vectors[row] = user.vector
-    return vectors
-
-
 def differences_by_kind(settings: Settings) -> Kinds:
     """The differences of one kind after the other, so that the first kind that differs is the one reported."""
     stores, tower, ranker, data = Stores.connect(settings), trained_tower(), trained_ranker(), ServingData.load()
     yield from model_kinds((tower, ranker), stores, settings)
 
     events, features = stores.redis.events(), data.features
-    ids, offline, online = [], [], []
+    how_many, ids, offline, online = [], [], [], []
+    is_sample = False
     entities: tuple[Entity, ...] = ("user", "item")
     for entity in entities:
         table = expected_features.expected_features(entity, events)
+        is_sample = is_sample or len(table) > settings.load_check_up_to
+        how_many.append(_how_many(len(table), f"{entity}s", settings))
+        table = table.take(pa.array(rows_to_check(len(table), settings)))
         ids.append(table[JOIN_KEYS[entity]].to_numpy())
         names = features.entity_columns(entity)
         offline.append(to_matrix(table, names))
         values, known = stores.feast.all_features(features, entity, ids[-1].tolist())
         online.append(values)
         yield (
-            f"the features of {len(ids[-1]):,} {entity}s",
+            f"the features of {how_many[-1]}",
             feature_differences(entity, names, ids[-1], offline[-1], values, known),
         )
 
-    expected = expected_features.expected_impressions(events)
-    users, recent = stores.users(ids[0])
-    yield f"the last impressions of {len(ids[0]):,} users", sequence_differences(ids[0], expected, recent)
+    items = catalogue.ITEMS.load([Column.ITEMID, Column.ITEM_INDEX])
+    index = rows_by_key(items, Column.ITEMID, ids[1])[Column.ITEM_INDEX].to_numpy()
+    item_vectors = catalogue.SEQUENCE_ITEM_VECTORS.load()[index]
+    users = read_users(stores.redis, ids[0], events, data, item_vectors.shape[1])
+    yield f"the last impressions of {how_many[0]}", users.differences
 
-    sequences = sequences_of(ids[0], recent, data)
-    vectors = tower.outputs(tuple(map(torch.from_numpy, sequences_of(ids[0], expected, data))))[0]
+    sequences = users.found
+    vectors = tower.outputs(tuple(map(torch.from_numpy, users.expected)))[0]
     # Users without impressions have no vector.
     with_rows = sequences[0].any(axis=1, keepdims=True)
-    in_redis = np.where(with_rows, vectors_in_redis(users, vectors.shape[1]), 0)
+    in_redis = np.where(with_rows, users.vectors, 0)
     vectors = np.where(with_rows, vectors, 0)
-    yield f"the vectors of {len(ids[0]):,} users", vector_differences("user", ids[0], vectors, in_redis, "redis")
+    yield f"the vectors of {how_many[0]}", vector_differences("user", ids[0], vectors, in_redis, "redis")
     of_tower = np.where(with_rows, stores.triton.user_vectors(*sequences)[0], 0)
     yield "the tower's vectors of them", vector_differences("user", ids[0], vectors, of_tower, "triton")
-    items = catalogue.ITEMS.load()
-    item_vectors = catalogue.SEQUENCE_ITEM_VECTORS.load()[items[Column.ITEM_INDEX].to_numpy()]
     stored = stored_vectors(elasticsearch_client(settings, LOADER_TIMEOUT), ids[1], item_vectors.shape[1])
     differing = vector_differences("item", ids[1], item_vectors, stored, "elasticsearch")
-    yield f"the vectors of {len(ids[1]):,} items", differing
+    yield f"the vectors of {how_many[1]}", differing
 
     # The vectors have just been found equal. Those of the stores are on both sides: near ties in the recall scores must
     # not change places between them.
     history = offline[0][:, features.history_places]
-    terms = genre_flags([user.terms if user else () for user in users], features.categories.genres).astype(bool)
     sides = (
         State(features, offline[0], offline[1], in_redis, stored, liked_genres(history), sequences),
-        State(features, online[0], online[1], in_redis, stored, terms, sequences),
+        State(features, online[0], online[1], in_redis, stored, users.terms, sequences),
     )
-    impressions = catalogue.OFFLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID])
-    lists = lists_to_score(impressions[Column.USERID].to_numpy(), impressions[Column.ITEMID].to_numpy(), *ids)
+    are_checked = np.isin(users.listed[1], ids[1])
+    lists = lists_to_score(*(part[are_checked] for part in users.listed), *ids)
     yield (
-        f"both scores of {lists[1].size:,} pairs of all users and items",
+        f"both scores of {lists[1].size:,} pairs of {'these' if is_sample else 'all'} users and items",
         score_differences(ranker, stores.triton, sides, (ids[0], ids[1]), lists),
     )
+
+
+def _how_many(count: int, what: str, settings: Settings) -> str:
+    is_sample = count > settings.load_check_up_to
+    return how_many_checked(count, what, settings) if is_sample else f"{count:,} {what}"
 
 
 def main() -> None:

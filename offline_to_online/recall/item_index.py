@@ -1,5 +1,6 @@
 """An Elasticsearch index of items: created, filled, checked against what was loaded, and put behind the alias."""
 
+from collections.abc import Iterator
 from typing import Any, TypedDict
 
 import numpy as np
@@ -26,6 +27,7 @@ from online.callers.types import UserRecall
 
 LEAST_OVERLAP = 0.98  # of the top 200 found with the exact one, on average
 SCORE_TOLERANCE = 1e-4  # relative; Elasticsearch computes in float32
+DOCUMENTS_AT_A_TIME = 2000
 
 ITEM_READS = (catalogue.ITEMS, catalogue.POPULAR_ITEMS, catalogue.SEQUENCE_ITEM_VECTORS)
 
@@ -133,15 +135,23 @@ def check_documents(
     name: str,
     content: list[ItemDocument],
     genres: tuple[str, ...],
+    checked: Int64Array,
     cells: ItemCells | None = None,
 ) -> None:
-    """Reads every document back, and counts the items of every genre by the query that recall uses.
+    """Reads documents back, and counts all, and the items of every genre by the query that recall uses.
+
+    Args:
+        client, name: of the index.
+        content: all that was loaded.
+        genres: of the data set.
+        checked: rows of `content` that are read back: all, or a sample.
+        cells: those that the index was created with.
 
     Raises:
         LoadError: naming the first item or genre that differs.
     """
-    rows, foreign = {document["itemid"]: row for row, document in enumerate(content)}, []
-    for hit in helpers.scan(client, index=name, size=2000):  # compared as they come: all at once take gigabytes
+    rows, foreign = {content[row]["itemid"]: row for row in checked.tolist()}, []
+    for hit in _documents(client, name, None if len(rows) == len(content) else list(rows)):  # compared as they come
         row = rows.pop(hit["_id"], None)
         if row is None:
             foreign.append(hit["_id"])
@@ -151,11 +161,23 @@ def check_documents(
         raise LoadError(f"Elasticsearch holds None for item {next(iter(rows))}, but it was loaded.")
     if foreign:
         raise LoadError(f"Elasticsearch holds items that were not loaded: {sorted(foreign)[:5]}.")
+    if (found := client.count(index=name)["count"]) != len(content):
+        raise LoadError(f"Elasticsearch holds {found} items, but {len(content)} were loaded.")
     for genre in genres:
         expected = sum(genre in document["genres"] for document in content)
         counted = client.count(index=name, query={"terms": {ES_GENRES: [genre]}})["count"]
         if counted != expected:
             raise LoadError(f"Elasticsearch counts {counted} items of the genre {genre}, but {expected} were loaded.")
+
+
+def _documents(client: Elasticsearch, name: str, itemids: list[str] | None) -> Iterator[dict[str, Any]]:
+    """The documents of the index as Elasticsearch holds them: all of them, or those of some items that are there."""
+    if itemids is None:
+        yield from helpers.scan(client, index=name, size=DOCUMENTS_AT_A_TIME)
+        return
+    for start in range(0, len(itemids), DOCUMENTS_AT_A_TIME):
+        found = client.mget(index=name, ids=itemids[start : start + DOCUMENTS_AT_A_TIME])
+        yield from (document for document in found["docs"] if document.get("found"))
 
 
 def _is_stored(loaded: dict[str, Any], stored: dict[str, Any]) -> bool:

@@ -22,8 +22,8 @@ from data_exchange_center.serving_names import ES_INDEX_OF_LOAD
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from data_exchange_center.vector_cells import CELLS_OF_A_SEARCH
-from offline_to_online.loader import LOADER_TIMEOUT
-from offline_to_online.recall.item_cells import ItemCells, fit_cells
+from offline_to_online.loader import LOADER_TIMEOUT, how_many_checked, rows_to_check
+from offline_to_online.recall.item_cells import MOST_USERS, ItemCells, fit_cells
 from offline_to_online.recall.item_index import (
     ITEM_READS,
     ItemDocument,
@@ -34,7 +34,7 @@ from offline_to_online.recall.item_index import (
     item_documents,
     switch_alias,
 )
-from offline_to_online.recall.user_recall import USER_RECALL_READS, users_to_load
+from offline_to_online.recall.user_recall import USER_RECALL_READS, sampled_users, users_with_rows
 from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
 from online.callers.types import ServiceUnavailable, UserRecall
 
@@ -62,9 +62,10 @@ def main() -> None:
     """Creates a new index, fills and checks it, then switches to it; an index that fails is deleted."""
     settings = Settings()
     dataset, content = catalogue.DATASET.load(), item_documents()
-    users = list(users_to_load().values())
-    order = np.random.default_rng(settings.seed).permutation(len(users))
-    sample, others = ([users[row] for row in rows] for rows in (order[:SAMPLED_USERS], order[SAMPLED_USERS:]))
+    drawn = np.random.default_rng(settings.seed).permutation(len(users_with_rows()))
+    sample = sampled_users(np.sort(drawn[:SAMPLED_USERS]))
+    approximate = len(content) > settings.exact_search_up_to
+    others = sampled_users(np.sort(drawn[SAMPLED_USERS:][:MOST_USERS])) if approximate else []
     cells = cells_of(content, others, settings)
     name = f"{ES_INDEX_OF_LOAD.format(load_digest())}{time.strftime('%Y%m%d%H%M%S')}-{time.time_ns() % 1_000_000:06}"
     client = elasticsearch_client(settings, LOADER_TIMEOUT)
@@ -72,7 +73,8 @@ def main() -> None:
         create_index(client, name, len(content[0]["vector"]), cells, settings.index_replicas)
         try:
             fill_index(client, name, content, cells)
-            check_documents(client, name, content, dataset.categories.genres, cells)
+            checked = rows_to_check(len(content), settings)
+            check_documents(client, name, content, dataset.categories.genres, checked, cells)
             caller = ElasticsearchCaller(settings, LOADER_TIMEOUT)
             overlap = check_nearest(caller, name, content, sample)
         except BaseException:
@@ -81,9 +83,10 @@ def main() -> None:
         switch_alias(client, name)
     except (ApiError, TransportError) as error:
         raise ServiceUnavailable("elasticsearch", f"{error}; start it with `make services`") from error
+    read = how_many_checked(len(content), "items", settings)
     confined = "" if cells is None else f", found in {CELLS_OF_A_SEARCH} of {len(cells.cells.centroids):,} cells"
     print(
-        f"data set {dataset.dataset}: {len(content):,} items in {name}, every one read back and equal; approximate top "
+        f"data set {dataset.dataset}: {len(content):,} items in {name}, {read} read back and equal; approximate top "
         f"{RECALL_SIZE} of {len(sample)} users: {overlap:.4f} of the exact one{confined}"
     )
 

@@ -19,6 +19,11 @@ class ServiceUnavailable(Exception):
         """Keeps the service's name, which the response's `degraded` lists."""
         super().__init__(f"{service} cannot be used: {reason}")
         self.service = service
+        self._reason = str(reason)
+
+    def __reduce__(self) -> tuple[type["ServiceUnavailable"], tuple[str, str]]:
+        """As it crosses from a worker process: an exception is otherwise made again from its message alone."""
+        return type(self), (self.service, self._reason)
 
 
 class StoreFault(ServiceUnavailable):

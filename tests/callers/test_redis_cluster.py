@@ -129,6 +129,7 @@ def test_loaded_users_replace_all_others_and_are_of_their_load(caller: RedisClus
     with redis_cluster_client(settings, 5) as client:
         client.set("others:{1}", "x")
         s1_user_to_redis.write(client, loaded, recent, "another")  # type: ignore[arg-type]
+        s1_user_to_redis.remove_others(client, np.arange(1, 200))
         s1_user_to_redis.check(caller, loaded, recent)
         assert caller.events() == {} and caller.users([former]) == [None] and client.get("others:{1}") == b"x"
         with pytest.raises(StoreFault, match="it holds the load another"):

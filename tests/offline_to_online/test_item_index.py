@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from elasticsearch import Elasticsearch
 
@@ -44,12 +45,14 @@ def index(served: Stack) -> Iterator[Index]:
 
 def test_a_document_that_differs_is_named(index: Index) -> None:
     client, name, content = index
-    item_index.check_documents(client, name, content, GENRES)
+    item_index.check_documents(client, name, content, GENRES, np.arange(len(content)))
     victim = content[100]
     vector = [value + 1e-3 for value in victim["vector"]]
     client.index(index=name, id=victim["itemid"], document={**victim, "vector": vector}, refresh=True)
-    with pytest.raises(LoadError, match=f"item {victim['itemid']}"):
-        item_index.check_documents(client, name, content, GENRES)
+    item_index.check_documents(client, name, content, GENRES, np.arange(100))
+    for checked in (np.arange(90, 110), np.arange(len(content))):
+        with pytest.raises(LoadError, match=f"item {victim['itemid']}"):
+            item_index.check_documents(client, name, content, GENRES, checked)
 
 
 def test_an_approximate_search_is_near_exact_or_is_refused(served: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +97,9 @@ def test_a_missing_and_a_foreign_document_are_named(index: Index) -> None:
     victim = content[7]
     client.delete(index=name, id=victim["itemid"], refresh=True)
     with pytest.raises(LoadError, match=f"holds None for item {victim['itemid']}"):
-        item_index.check_documents(client, name, content, GENRES)
+        item_index.check_documents(client, name, content, GENRES, np.arange(len(content)))
     with pytest.raises(LoadError, match=f"not loaded: .*{content[8]['itemid']}"):
-        item_index.check_documents(client, name, [d for d in content if d not in (victim, content[8])], GENRES)
+        others = [document for document in content if document not in (victim, content[8])]
+        item_index.check_documents(client, name, others, GENRES, np.arange(len(others)))
+    with pytest.raises(LoadError, match=f"holds {len(content) - 1} items, but {len(content)} were loaded"):
+        item_index.check_documents(client, name, content, GENRES, np.arange(8, 20))

@@ -1,30 +1,34 @@
 """Establishes that loaders notice what a store holds otherwise, wait for Feast, and clear away an earlier version."""
 
 import os
+import re
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import redis
 import tenacity
 
 from data_exchange_center import catalogue
 from data_exchange_center.features import FeatureSet
-from data_exchange_center.serving_names import FEAST_HISTORY_PUSH, REDIS_RECENT, REDIS_TERM
+from data_exchange_center.serving_names import FEAST_HISTORY_PUSH, FEAST_REDIS_DATABASE, REDIS_RECENT, REDIS_TERM
 from data_exchange_center.settings import Settings
 from offline_to_online.__main__ import LOADERS
-from offline_to_online.loader import LoadError
+from offline_to_online.loader import LoadError, rows_to_check, run_tasks
 from offline_to_online.rank import s1_feature_to_feast
 from offline_to_online.rank.expected_features import expected_features
 from offline_to_online.recall import s1_user_to_redis
-from offline_to_online.recall.user_recall import latest_impressions, users_to_load
+from offline_to_online.recall.user_recall import latest_impressions, user_slices, users_to_load, users_with_rows
 from online.callers.feast_caller import FeastCaller
 from online.callers.redis_caller import RedisCaller, redis_client
 from online.callers.types import ServiceUnavailable
 from testkit.dataset import FEATURES
-from tests.conftest import ROOT, Stack, succeed
+from tests.conftest import CHECK, ROOT, Stack, succeed
 
 # --- Redis -----------------------------------------------------------------------------------------------------------
 
@@ -58,6 +62,51 @@ def test_keys_of_others_are_left_alone_and_our_own_of_no_user_are_removed(served
             assert [client.exists(key) for key in (*others, *own)] == [1, 1, 1, 0, 0, 0]
         finally:
             client.delete(*others, *own)
+
+
+def stored_users(settings: Settings) -> dict[bytes, object]:
+    """What Redis holds of all users."""
+    with redis_client(settings, 5) as client:
+        keys = sorted(client.scan_iter(match="recsys:user_*", count=10_000))
+        return dict(zip(keys, client.mget(keys), strict=True))  # type: ignore[arg-type]
+
+
+def test_two_processes_load_what_one_loads(served: Stack) -> None:
+    settings, userids = Settings(), users_with_rows()
+    tasks = s1_user_to_redis.tasks_of(user_slices(userids, 100), np.arange(len(userids)), None)
+    before = stored_users(settings)
+    for processes in (1, 2):
+        with redis_client(settings, 5) as client:
+            client.delete(*before)
+        assert sum(run_tasks(s1_user_to_redis.load_slice, tasks, processes)) == len(userids)
+        assert stored_users(settings) == before
+
+
+def test_a_sample_finds_what_is_wrong_within_it_alone(served: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    userids = users_with_rows()
+    checked = rows_to_check(len(userids), Settings(load_check_up_to=300))
+    tasks = s1_user_to_redis.tasks_of(user_slices(userids, 100), checked, None)
+    assert sum(len(task.checked) for task in tasks) == 300
+    write = s1_user_to_redis.write
+    for victim, is_found in ((checked[123], True), (np.setdiff1d(np.arange(len(userids)), checked)[200], False)):
+        key = REDIS_TERM.format(userids[victim])
+
+        def write_wrongly(client: redis.Redis, *rest: Any, key: str = key) -> None:
+            write(client, *rest)
+            if client.exists(key):
+                client.set(key, '["Polka"]')
+
+        with monkeypatch.context() as patched:
+            patched.setattr(s1_user_to_redis, "write", write_wrongly)
+            with pytest.raises(LoadError, match=f"user {userids[victim]}") if is_found else nullcontext():
+                list(run_tasks(s1_user_to_redis.load_slice, tasks, 1))
+    list(run_tasks(s1_user_to_redis.load_slice, tasks, 1))
+
+
+def test_a_sample_is_stated_by_loaders_and_check(served: Stack) -> None:
+    said = r"a sample of 100 of [\d,]+ {} \(LOAD_CHECK_UP_TO=100\)"
+    for module, whose in ((LOADERS[0], "users"), (LOADERS[1], "items"), (CHECK, "users"), (CHECK, "items")):
+        assert re.search(said.format(whose), succeed(module, **served.env, LOAD_CHECK_UP_TO="100")), module
 
 
 # --- Feast -----------------------------------------------------------------------------------------------------------
@@ -99,6 +148,15 @@ def test_rows_of_another_data_set_are_deleted_and_those_of_this_one_stay(served:
         succeed(LOADERS[3], **served.env)
         assert caller.features(FEATURES, "user", [visitor]).known.tolist() == [stays]
         assert redis.feast_features() == catalogue.DATASET.load().feature_hash
+
+
+def test_feasts_spark_engine_fills_the_online_store(served: Stack) -> None:
+    settings = Settings()
+    with redis_client(settings.model_copy(), 5) as client:
+        client.execute_command("SELECT", FEAST_REDIS_DATABASE)
+        client.flushdb()
+    printed = succeed(LOADERS[3], **served.env, ENGINE="spark", SPARK_MASTER="local[1]", SPARK_MEMORY="1g")
+    assert "every one read back over HTTP and equal" in printed and "loaded again" not in printed
 
 
 class SlowRegistry:
