@@ -48,7 +48,6 @@ from offline_to_online.rank.consistency import (
     vector_differences,
 )
 from offline_to_online.recall.item_index import stored_vectors
-from offline_to_online.recall.user_recall import USER_RECALL_READS
 from online.callers.es_caller import elasticsearch_client
 from online.callers.feast_caller import FeastCaller
 from online.callers.redis_caller import RedisCaller
@@ -58,7 +57,8 @@ from online.serving_data import ServingData
 
 READS = (
     *expected_features.READS,
-    *USER_RECALL_READS,
+    catalogue.USERS,
+    catalogue.USER_TERM,
     catalogue.ITEMS,
     catalogue.POPULAR_ITEMS,
     catalogue.SEQUENCE_ITEM_VECTORS,

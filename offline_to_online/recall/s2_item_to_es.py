@@ -34,11 +34,11 @@ from offline_to_online.recall.item_index import (
     item_documents,
     switch_alias,
 )
-from offline_to_online.recall.user_recall import USER_RECALL_READS, sampled_users, users_with_rows
+from offline_to_online.recall.user_recall import SAMPLED_USERS_READS, sampled_users, users_with_rows
 from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
 from online.callers.types import ServiceUnavailable, UserRecall
 
-READS = (catalogue.DATASET, *ITEM_READS, *USER_RECALL_READS)
+READS = (catalogue.DATASET, *ITEM_READS, *SAMPLED_USERS_READS)
 WRITES: Artefacts = ()
 
 SAMPLED_USERS = 200

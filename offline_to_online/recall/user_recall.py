@@ -17,13 +17,13 @@ from data_exchange_center.tables import rows_by_key
 from data_exchange_center.user_state import newest_rows, rows_between
 from online.callers.types import Impression, UserRecall
 
-USER_RECALL_READS = (
+SAMPLED_USERS_READS = (
     catalogue.USERS,
-    catalogue.OFFLINE_IMPRESSIONS,
     catalogue.USER_TERM,
     catalogue.USER_FILTER,
     catalogue.SEQUENCE_USER_VECTORS,
 )
+USER_RECALL_READS = (catalogue.OFFLINE_IMPRESSIONS, *SAMPLED_USERS_READS)
 
 USERS_OF_A_SLICE = 5000  # as Python objects up to 100 MB
 ROWS_AT_A_TIME = 1 << 22  # of the impressions, whose users are counted
