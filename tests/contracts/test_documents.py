@@ -67,12 +67,16 @@ def test_every_command_exists(name: str) -> None:
     in_text = re.findall(r"`((?:make|\.venv/bin/python -m|python -m) [^`{}…]+)`", TEXTS[name])
     for line in [*command_lines(TEXTS[name]), *in_text]:
         program, *arguments = shlex.split(line.split(" | ")[0])
+        while re.fullmatch(r"[A-Z_]+=\S*", program):  # a variable for this command
+            program, *arguments = arguments
         if program == "make":
             named = {word for word in arguments if "=" not in word}
             assert named and named <= VERBS, line
             assert all(word.split("=")[0].lower() in Settings.model_fields for word in arguments if "=" in word), line
         elif program in (".venv/bin/python", "python"):
             check_module(arguments, line)
+        elif program == "torchrun":
+            check_module(arguments[arguments.index("-m") :], line)
         elif program == "curl":
             check_request(arguments, line)
         else:
