@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from data_exchange_center.settings import ROOT, Settings
-from services.processes import Recorder, ServiceError, check_port_free
+from services.processes import Port, Recorder, ServiceError, check_port_free
 
 MASTER, WORKER = "spark-master", "spark-worker"
 LOOPBACK = "127.0.0.1"
@@ -29,6 +29,14 @@ def address(settings: Settings) -> str:
     return f"spark://{LOOPBACK}:{settings.spark_port}"
 
 
+def ports(settings: Settings) -> list[Port]:
+    """Where the master listens."""
+    return [
+        Port(LOOPBACK, settings.spark_port, "Spark's master", "SPARK_PORT"),
+        Port(LOOPBACK, settings.spark_page_port, "the page of Spark's master", "SPARK_PAGE_PORT"),
+    ]
+
+
 def start(settings: Settings, recorder: Recorder) -> None:
     """Starts what is not running of the master and the workers.
 
@@ -40,8 +48,8 @@ def start(settings: Settings, recorder: Recorder) -> None:
         raise ServiceError("Spark is not installed: `make spark` installs it, and starts the cluster.")
     program = str(Path(found.origin).parent / "bin/spark-class")
     if not recorder.running(MASTER):
-        check_port_free(LOOPBACK, settings.spark_port, "Spark's master", "SPARK_PORT")
-        check_port_free(LOOPBACK, settings.spark_page_port, "the page of Spark's master", "SPARK_PAGE_PORT")
+        for port in ports(settings):
+            check_port_free(*port)
     listening = ["--host", LOOPBACK, "--webui-port"]
     commands = {
         MASTER: ["master.Master", *listening, str(settings.spark_page_port), "--port", str(settings.spark_port)],

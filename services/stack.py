@@ -36,7 +36,7 @@ SERVERS = (
 )
 WEB_SERVER = Server(WEB, web_server.ports, web_server.start, web_server.is_ready)
 # A server stops before those that it uses; of a cluster each node does so in its service's place.
-STOP_ORDER = ("nginx", WEB, "feast", "triton", "elasticsearch", "redis")
+STOP_ORDER = ("nginx", WEB, "feast", "triton", "elasticsearch", "redis", "spark")
 
 
 def recorder_of(settings: Settings) -> Recorder:
@@ -173,9 +173,7 @@ def is_serving(settings: Settings) -> bool:
 def stop(settings: Settings) -> None:
     """Stops what this stack started, by its records, the web server first; and the containers, if it started those."""
     recorder = recorder_of(settings)
-    # What is in no order, as Spark's master and workers, which no server uses, stops last.
-    order = {name: place for place, name in enumerate(STOP_ORDER)}
-    for name in sorted(recorder.names(), key=lambda name: order.get(cluster.of_service(name), len(order))):
+    for name in sorted(recorder.names(), key=lambda name: STOP_ORDER.index(cluster.of_service(name))):
         if recorder.stop(name):
             print(f"stopped {name}")
     if compose.in_docker(settings):

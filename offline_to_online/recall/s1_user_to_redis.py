@@ -22,7 +22,6 @@ from tqdm import tqdm
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import BoolArray, Int64Array
 from data_exchange_center.artefact import Artefacts
-from data_exchange_center.limits import LARGEST_ID
 from data_exchange_center.serving_load import load_digest
 from data_exchange_center.serving_names import (
     REDIS_EVENTS,
@@ -65,6 +64,7 @@ READS = (catalogue.DATASET, *USER_RECALL_READS)
 WRITES: Artefacts = ()
 
 USERS_AT_A_TIME = 1000
+MOST = np.iinfo(np.int64).max  # that an id may be
 KEYS_AT_A_TIME = 10_000
 
 
@@ -122,8 +122,9 @@ def _are_of(written: list[str], userids: Int64Array) -> BoolArray:
 
 def _id_of(written: str) -> int:
     """The id; -1, which is nobody's, where it is not written as this loader writes one."""
-    is_id = written.isdecimal() and len(written) <= len(str(LARGEST_ID)) and written == str(int(written))
-    return int(written) if is_id else -1
+    # Not LARGEST_ID, which bounds the ids that JSON carries: those that stand for text have up to 63 bits.
+    is_id = written.isdecimal() and len(written) <= len(str(MOST)) and written == str(int(written))
+    return int(written) if is_id and int(written) <= MOST else -1
 
 
 def check(caller: RedisCaller, users: dict[int, UserRecall], recent: Recent) -> None:

@@ -68,7 +68,7 @@ def test_an_approximate_search_is_near_exact_or_is_refused(served: Stack, monkey
     try:
         item_index.create_index(client, "cells", len(content[0]["vector"]), cells)
         item_index.fill_index(client, "cells", content, cells)
-        item_index.check_documents(client, "cells", content, GENRES, cells)
+        item_index.check_documents(client, "cells", content, GENRES, np.arange(len(content)), cells)
         assert item_index.check_nearest(caller, "cells", content, users) >= item_index.LEAST_OVERLAP
         other = [{**document, "vector": document["vector"][::-1]} for document in content]
         with pytest.raises(LoadError, match="not the inner products"):
@@ -80,7 +80,7 @@ def test_an_approximate_search_is_near_exact_or_is_refused(served: Stack, monkey
         del altered[ES_VECTOR]
         client.index(index="cells", id=unsearched[0], document=altered, refresh=True)
         with pytest.raises(LoadError, match=f"item {unsearched[0]}"):
-            item_index.check_documents(client, "cells", content, GENRES, cells)
+            item_index.check_documents(client, "cells", content, GENRES, np.arange(len(content)), cells)
 
         nearest = VectorCells.nearest
         monkeypatch.setattr(VectorCells, "nearest", lambda self, vector: nearest(self, -vector))  # the wrong cells

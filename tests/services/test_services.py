@@ -20,12 +20,14 @@ import yaml
 from data_exchange_center.settings import Settings
 from services import __main__ as services_main
 from services import (
+    cluster,
     compose,
     credentials,
     elasticsearch_distribution,
     elasticsearch_server,
     folders,
     processes,
+    spark_cluster,
     stack,
 )
 from services.__main__ import NOT_SERVING
@@ -229,7 +231,11 @@ def test_starting_containers_makes_one(docker_calls: Path, tmp_path: Path) -> No
 
 
 def test_every_server_is_stopped_and_has_its_place() -> None:
-    assert sorted(stack.STOP_ORDER) == sorted([stack.WEB, *(server.name for server in stack.SERVERS)])
+    settings = Settings()
+    nodes = (*cluster.servers(settings), *cluster.web_servers(settings))
+    names = [stack.WEB, *(server.name for server in (*stack.SERVERS, *nodes)), *spark_cluster.names(settings)]
+    assert set(stack.STOP_ORDER) == {cluster.of_service(name) for name in names}
+    assert len(set(stack.STOP_ORDER)) == len(stack.STOP_ORDER)
 
 
 def test_ports_are_checked_before_anything_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +254,7 @@ def test_ports_are_checked_before_anything_is_started(tmp_path: Path, monkeypatc
 
 def test_each_port_of_the_settings_belongs_to_a_server() -> None:
     settings = Settings()
-    ports = [port for server in stack.SERVERS for port in server.ports(settings)]
+    ports = [port for server in stack.SERVERS for port in server.ports(settings)] + spark_cluster.ports(settings)
     assert sorted([*(port.setting for port in ports), "WEB_PORT"]) == sorted(PORTS)
     assert all(getattr(settings, port.setting.lower()) == port.port for port in ports)
 
