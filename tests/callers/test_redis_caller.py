@@ -1,6 +1,7 @@
 """Establishes that two events of one user at once both count, and what the real Redis's caller makes of odd content."""
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
