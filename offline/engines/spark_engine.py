@@ -7,6 +7,7 @@ the number of each of its own rows.
 """
 
 import shutil
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from py4j.protocol import Py4JError
 from pyspark import StorageLevel, TaskContext
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -25,7 +28,7 @@ from data_exchange_center.features import FeatureSet
 from data_exchange_center.schemas import fields
 from data_exchange_center.settings import Settings
 from data_exchange_center.table_artefact import Table
-from offline.engines.engine import STAGING
+from offline.engines.engine import STAGING, EngineError
 from offline.engines.spark_session import SparkParts, map_parts, start_session
 from offline.preprocess.encoding import external_ids
 from offline.preprocess.histories import (
@@ -74,10 +77,18 @@ class SparkEngine:
         """Itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Ends the session; what was staged is removed."""
-        self._session.stop()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Ends the session; what was staged is removed.
+
+        Raises:
+            EngineError: Spark has failed, as when it has lost all its workers.
+        """
+        with suppress(Py4JError):  # of a JVM that is gone
+            self._session.stop()
         shutil.rmtree(self._staging, ignore_errors=True)
+        if isinstance(error, PySparkException | Py4JError):
+            told = str(error).strip().splitlines()[0]
+            raise EngineError(f"Spark has failed ({told}): see to its workers, and run the stage again.") from error
 
     def split(self, data: DataSource) -> SplitRatings:
         """See `Engine`."""

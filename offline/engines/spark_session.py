@@ -13,7 +13,6 @@ from urllib.parse import urlparse
 
 import pyarrow as pa
 from pyspark import SparkContext
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
@@ -132,10 +131,7 @@ class SparkParts:
 
     def write(self, folder: Path, schema: pa.Schema) -> None:
         """See `Parts`."""
-        try:
-            map_parts(self.frame, self.function, schema, self.read).write.parquet(folder.as_uri())
-        except PySparkException as error:
-            raise EngineError(f"Spark has failed: {str(error).strip().splitlines()[0]}") from error
+        map_parts(self.frame, self.function, schema, self.read).write.parquet(folder.as_uri())
 
     def each(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
         """See `Parts`."""
