@@ -22,7 +22,7 @@ from data_exchange_center.table_artefact import Table
 from services import spark_cluster
 from testkit.shop import write_shop
 from testkit.stack import free_ports
-from tests.conftest import ROOT, run_module, succeed
+from tests.conftest import ROOT, succeed
 
 STAGES = ("offline.preprocess.s1_data_split", "offline.preprocess.s2_term_trans", "offline.rank.s1_feature_engi")
 MADE: tuple[Artefact, ...] = (
@@ -128,8 +128,18 @@ def assert_equal(one: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert len(parts) > 1, f"{name} is in one part: no border is tested"
 
 
+@pytest.fixture(scope="module")
+def without_the_secret(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """A stage with a guess in place of the secret: Spark tries for a minute, beside the other tests."""
+    folder = tmp_path_factory.mktemp("guess")
+    write_ratings(folder / "raw")
+    env = {**cluster.env, "DATA_DIR": str(folder / "raw"), "ARTEFACTS_DIR": str(folder / "artefacts")}
+    with started({**env, "SPARK_SECRET": "a-guess"}, *STAGES[:1]) as process:
+        yield process
+
+
 def test_every_artefact_is_the_same_though_a_worker_is_killed(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, without_the_secret: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_ratings(tmp_path / "raw")
     env = {"DATA_DIR": str(tmp_path / "raw")}
@@ -176,11 +186,10 @@ def test_a_killed_job_leaves_the_old_artefacts(
     assert not left
 
 
-def test_who_lacks_the_secret_is_refused_and_told(cluster: Cluster, tmp_path: Path) -> None:
-    write_ratings(tmp_path / "raw")
-    env = {**cluster.env, "DATA_DIR": str(tmp_path / "raw"), "ARTEFACTS_DIR": str(tmp_path / "a")}
-    done = run_module(STAGES[0], **{**env, "SPARK_SECRET": "a-guess"})
-    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: no Spark at SPARK_MASTER=")
-    assert not list((tmp_path / "a").rglob("*.parquet"))
+def test_who_lacks_the_secret_is_refused(cluster: Cluster, without_the_secret: subprocess.Popen[str]) -> None:
     listed = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
     assert not any(cluster.env["SPARK_SECRET"] in command for command in listed)
+    printed, _ = without_the_secret.communicate(timeout=WAITING)
+    assert without_the_secret.returncode == 1, printed
+    told = printed.splitlines()[-1]
+    assert "EngineError: no Spark at SPARK_MASTER=" in told and "`make spark`" in told
