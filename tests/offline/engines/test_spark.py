@@ -115,15 +115,15 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) 
         time.sleep(0.05)
 
 
-def assert_equal(one: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def assert_equal(one: Path, other: Path, monkeypatch: pytest.MonkeyPatch, made: tuple[Artefact, ...] = MADE) -> None:
     """Every artefact row by row, type by type, with its digest; and those that Spark writes are in parts."""
     contents = []
     for folder in (one, other):
         monkeypatch.setenv("ARTEFACTS_DIR", str(folder))
-        contents.append([(a.load(), a.digest() if isinstance(a, Table) else None) for a in MADE])  # type: ignore[attr-defined]
-    for artefact, (expected, digest), (found, found_digest) in zip(MADE, *contents, strict=True):
+        contents.append([(a.load(), a.digest() if isinstance(a, Table) else None) for a in made])  # type: ignore[attr-defined]
+    for artefact, (expected, digest), (found, found_digest) in zip(made, *contents, strict=True):
         assert found == expected and digest == found_digest, artefact.path
-    for name in BY_RATING:
+    for name in (name for name in BY_RATING if getattr(catalogue, name) in made):
         parts = list((other / getattr(catalogue, name).path).glob("*.parquet"))
         assert len(parts) > 1, f"{name} is in one part: no border is tested"
 
@@ -171,17 +171,17 @@ def test_a_killed_job_leaves_the_old_artefacts(
     write_shop(tmp_path / "shop")
     write_ratings(tmp_path / "raw")
     shop = {"DATA_DIR": str(tmp_path / "shop")}
-    run_stages({**shop, "ARTEFACTS_DIR": str(tmp_path / "one")}, *STAGES)
+    run_stages({**shop, "ARTEFACTS_DIR": str(tmp_path / "one")}, *STAGES[:1])
     place = {"ARTEFACTS_DIR": str(tmp_path / "other")}
     run_stages({"DATA_DIR": str(tmp_path / "raw"), **place}, *STAGES[:1])
     monkeypatch.setenv("ARTEFACTS_DIR", str(tmp_path / "other"))
     before = catalogue.OFFLINE_IMPRESSIONS.load()
-    with started({**shop, **place, **cluster.env}, *STAGES) as process:
+    with started({**shop, **place, **cluster.env}, *STAGES[:1]) as process:
         wait_until(lambda: list((tmp_path / "other").glob(f"{catalogue.OFFLINE_IMPRESSIONS.path}.*.tmp/*")), process)
         process.kill()
     assert catalogue.OFFLINE_IMPRESSIONS.file.is_file() and catalogue.OFFLINE_IMPRESSIONS.load() == before
-    run_stages({**shop, **place, **cluster.env}, *STAGES)
-    assert_equal(tmp_path / "one", tmp_path / "other", monkeypatch)
+    run_stages({**shop, **place, **cluster.env}, *STAGES[:1])
+    assert_equal(tmp_path / "one", tmp_path / "other", monkeypatch, MADE[:5])
     left = [path for path in (tmp_path / "other").rglob("*") if path.suffix == ".tmp" or path.name == ".spark"]
     assert not left
 
