@@ -72,7 +72,7 @@ class Table(Artefact[pa.Table | Parts]):
         names = schema.names if columns is None else list(columns)
         read = pa.schema([schema.field(name) for name in dict.fromkeys([*names, *self.sorted_by])])
         try:
-            stored = self.stored()
+            stored = open_stored(place)
             if not stored.fits(schema):
                 raise ArtefactError(f"{place} has another schema than the catalogue: run {self.writer} again.")
             table = stored.read(read) if rows is None else stored.read_rows(*rows, read)

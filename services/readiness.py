@@ -5,8 +5,8 @@ import requests
 TIMEOUT = 5.0
 
 
-def responds(url: str, user: str = "", password: str = "") -> bool:
-    """Whether a GET of the address ends with status 200.
+def response_of(url: str, user: str = "", password: str = "") -> requests.Response | None:
+    """The response to a GET of the address; None where it does not end with status 200.
 
     Args:
         url: of this stack's own server, so that no proxy of the environment has a say.
@@ -17,6 +17,12 @@ def responds(url: str, user: str = "", password: str = "") -> bool:
         if password:
             session.auth = (user, password)
         try:
-            return session.get(url, timeout=TIMEOUT).status_code == requests.codes.ok
+            response = session.get(url, timeout=TIMEOUT)
         except requests.RequestException:
-            return False
+            return None
+        return response if response.status_code == requests.codes.ok else None
+
+
+def responds(url: str, user: str = "", password: str = "") -> bool:
+    """Whether there is such a response: see `response_of`."""
+    return response_of(url, user, password) is not None

@@ -5,13 +5,13 @@ talk to those alone who have the secret: whoever can submit a job to a master ru
 """
 
 import importlib.util
-import json
-import urllib.error
-import urllib.request
 from pathlib import Path
+
+import requests
 
 from data_exchange_center.settings import ROOT, Settings
 from services.processes import Port, Recorder, ServiceError, check_port_free
+from services.readiness import response_of
 
 MASTER, WORKER = "spark-master", "spark-worker"
 LOOPBACK = "127.0.0.1"
@@ -77,11 +77,9 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 def is_ready(settings: Settings) -> bool:
     """Whether the master responds and has all its workers."""
-    page = f"http://{LOOPBACK}:{settings.spark_page_port}/json/"
+    page = response_of(f"http://{LOOPBACK}:{settings.spark_page_port}/json/")
     try:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(page, timeout=5) as response:
-            workers = json.loads(response.read())["workers"]
-    except (urllib.error.URLError, OSError, json.JSONDecodeError):
+        workers = page.json()["workers"] if page else []
+    except requests.JSONDecodeError:
         return False
     return sum(worker["state"] == "ALIVE" for worker in workers) >= settings.spark_workers

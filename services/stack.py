@@ -70,8 +70,8 @@ def _print_ready(name: str) -> None:
     print(f"{name} is ready", flush=True)
 
 
-def _start_processes(settings: Settings, recorder: Recorder, all_of_them: Sequence[Server]) -> list[Server]:
-    """Starts those that are not running, once it is known that all of them find their ports free; returns them."""
+def _start_processes(settings: Settings, recorder: Recorder, all_of_them: Sequence[Server]) -> None:
+    """Starts those that are not running, once it is known that all of them find their ports free."""
     missing = [server for server in all_of_them if not recorder.running(server.name)]
     for server in missing:
         for port in server.ports(settings):
@@ -80,7 +80,6 @@ def _start_processes(settings: Settings, recorder: Recorder, all_of_them: Sequen
         cluster.prepare(settings, missing)
     for server in missing:
         server.start(settings, recorder)
-    return missing
 
 
 def _wait(checks: dict[str, Callable[[], bool]], recorder: Recorder, announce: Callable[[str], None]) -> None:

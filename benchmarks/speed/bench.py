@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.memory import held_mib
 from benchmarks.report import charts_folder, machine, write_report
 from benchmarks.speed.growth import generate_command, items_in_elasticsearch, ratings_in_preprocessing
 from benchmarks.speed.latency import floor, under_load
@@ -79,7 +80,7 @@ def rows_a_second() -> float:
 
 def web_memory(settings: Settings) -> float:
     """MiB that the web server and its workers hold, what they share counted once (PSS)."""
-    return float(sum(process.memory_full_info().pss for process in recorder_of(settings).family(WEB)) / 2**20)
+    return held_mib(recorder_of(settings).family(WEB))
 
 
 def measure() -> dict[str, Any]:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.memory import held_mib
 from benchmarks.report import machine, measured_on, table, write_report
 from benchmarks.speed.lists_and_events import EVENT_CLIENTS, LIST_CLIENTS, PAUSE_SECONDS, Event, ListsAndEvents
 from benchmarks.userids import served_userids
@@ -101,11 +102,12 @@ def lost(settings: Settings, accepted: Sequence[Event]) -> list[Event]:
 
 def memory_mib(settings: Settings) -> dict[str, int]:
     """What each service's processes hold, what they share counted once (PSS)."""
-    used: Counter[str] = Counter()
+    used: dict[str, float] = {}
     recorder = recorder_of(settings)
     for name in recorder.names():
-        used[cluster.of_service(name)] += sum(process.memory_full_info().pss for process in recorder.family(name))
-    return {service: round(held / 2**20) for service, held in used.items()}
+        service = cluster.of_service(name)
+        used[service] = used.get(service, 0.0) + held_mib(recorder.family(name))
+    return {service: round(held) for service, held in used.items()}
 
 
 def measure(settings: Settings, env: Mapping[str, str]) -> dict[str, Any]:

@@ -10,11 +10,12 @@ of them share counted once: the stage and its JVM, and for Spark master, workers
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import psutil
 import pyarrow as pa
 
+from benchmarks.memory import held_mib
 from benchmarks.report import machine, table, write_report
 from data_exchange_center.columns import Column
 from data_exchange_center.measured_process import run_measured
@@ -37,7 +39,6 @@ from testkit.stack import free_ports, in_force
 STAGES = ("offline.preprocess.s1_data_split", "offline.preprocess.s2_term_trans", "offline.rank.s1_feature_engi")
 MOST_GENERATED = 10
 POLL_SECONDS = 1.0
-MIB = 1 << 20
 
 
 def scale_of(factor: int) -> Scale:
@@ -63,33 +64,22 @@ def write_data(folder: Path, factor: int, seed: int) -> None:
         columns = whole.set_column(0, Column.USERID, pa.array(userid + copy * scale_of(MOST_GENERATED).max_userid))
         write_lines(folder / LAYOUT.ratings, [column.combine_chunks() for column in columns.columns], append=copy > 0)
     (once / LAYOUT.movies).rename(folder / LAYOUT.movies)
-    for file in once.iterdir():
-        file.unlink()
-    once.rmdir()
-
-
-def _held(processes: Iterable[psutil.Process]) -> int:
-    """Bytes that the processes hold, each page divided by how many of them share it."""
-    held = 0
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            held += process.memory_full_info().pss
-    return held
+    shutil.rmtree(once)
 
 
 def run_and_watch(module: str, env: Mapping[str, str], beside: list[psutil.Process]) -> dict[str, float]:
     """Runs a stage: seconds, and the most MiB that it, its descendants and those of `beside` held together."""
-    began, peak = time.monotonic(), 0
+    began, peak = time.monotonic(), 0.0
     command = [sys.executable, "-m", module]
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}, stderr=subprocess.DEVNULL) as process:
         roots = [psutil.Process(process.pid), *beside]
         while process.poll() is None:
             with suppress(psutil.NoSuchProcess):
-                peak = max(peak, _held([p for root in roots for p in (root, *root.children(recursive=True))]))
+                peak = max(peak, held_mib([p for root in roots for p in (root, *root.children(recursive=True))]))
             time.sleep(POLL_SECONDS if time.monotonic() - began > 2 * POLL_SECONDS else POLL_SECONDS / 10)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return {"seconds": round(time.monotonic() - began, 1), "peak_mib": round(peak / MIB)}
+    return {"seconds": round(time.monotonic() - began, 1), "peak_mib": round(peak)}
 
 
 @contextmanager
