@@ -68,18 +68,45 @@ def write_data(folder: Path, factor: int, seed: int) -> None:
 
 
 def run_and_watch(module: str, env: Mapping[str, str], beside: list[psutil.Process]) -> dict[str, float]:
-    """Runs a stage: seconds, and the most MiB that it, its descendants and those of `beside` held together."""
+    """Runs a stage, and watches it, its descendants and those of `beside` as one.
+
+    Returns:
+        seconds, of the clock; cpu_s, of processors, which follows the work where other programs run at the same time;
+        peak_mib, the most that all held together.
+    """
     began, peak = time.monotonic(), 0.0
+    used_before, used = cpu_seconds(families(beside)), dict[psutil.Process, float]()
     command = [sys.executable, "-m", module]
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}, stderr=subprocess.DEVNULL) as process:
         roots = [psutil.Process(process.pid), *beside]
         while process.poll() is None:
             with suppress(psutil.NoSuchProcess):
-                peak = max(peak, held_mib([p for root in roots for p in (root, *root.children(recursive=True))]))
+                watched = families(roots)
+                used |= cpu_seconds(watched)  # one that has ended keeps what it was last seen with
+                peak = max(peak, held_mib(watched))
             time.sleep(POLL_SECONDS if time.monotonic() - began > 2 * POLL_SECONDS else POLL_SECONDS / 10)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return {"seconds": round(time.monotonic() - began, 1), "peak_mib": round(peak)}
+    return {
+        "seconds": round(time.monotonic() - began, 1),
+        "cpu_s": round(sum(used.values()) - sum(used_before.values()), 1),
+        "peak_mib": round(peak),
+    }
+
+
+def families(roots: list[psutil.Process]) -> list[psutil.Process]:
+    """These processes with all their descendants."""
+    return [process for root in roots for process in (root, *root.children(recursive=True))]
+
+
+def cpu_seconds(processes: list[psutil.Process]) -> dict[psutil.Process, float]:
+    """What each process has used of processors by now; one that has ended is left out."""
+    used = {}
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            used[process] = times.user + times.system
+    return used
 
 
 @contextmanager
@@ -108,7 +135,10 @@ def measure(raw: Path, engine: str, folder: Path) -> list[dict[str, Any]]:
         env |= {"DATA_DIR": str(raw), "ARTEFACTS_DIR": str(folder / engine)}
         for stage in STAGES:
             rows.append({"engine": engine, "stage": stage, **run_and_watch(stage, env, beside)})
-            print(f"{engine} {stage}: {rows[-1]['seconds']} s, {rows[-1]['peak_mib']} MiB", flush=True)
+            print(
+                f"{engine} {stage}: {rows[-1]['seconds']} s, {rows[-1]['cpu_s']} s CPU, {rows[-1]['peak_mib']} MiB",
+                flush=True,
+            )
     return rows
 
 
@@ -137,11 +167,18 @@ def main() -> None:
         measured = [measure_generated(factor, arguments.engines, settings.seed) for factor in arguments.factors]
     report = {"machine": machine(), "seed": settings.seed, "measured": measured}
     shown = [
-        [of_data["data"], row["engine"], row["stage"], f"{row['seconds']:.1f}", f"{row['peak_mib']:,}"]
+        [
+            of_data["data"],
+            row["engine"],
+            row["stage"],
+            f"{row['seconds']:.1f}",
+            f"{row['cpu_s']:.1f}",
+            f"{row['peak_mib']:,}",
+        ]
         for of_data in measured
         for row in of_data["rows"]
     ]
-    text = table(shown, ["data", "engine", "stage", "s", "MiB at most, all processes"])
+    text = table(shown, ["data", "engine", "stage", "s", "s of CPU", "MiB at most, all processes"])
     write_report(settings, "engines", report, text + "\n")
 
 
