@@ -1,6 +1,6 @@
 """How preprocessing and features grow with the ratings, in one process and on Spark: seconds and memory of each stage.
 
-    python -m benchmarks.speed.engines [--factors 1 10] [--engines pandas spark]
+    python -m benchmarks.speed.engines [--factors 1 10] [--engines pandas spark] [--folder data/large]
 
 Factors count in ML-1M's size. Up to 10 the data are generated, with users and items in proportion; above that they are
 copies of those of 10 with other users, since the number of ratings and of users is what counts here. Spark is a
@@ -15,8 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +51,34 @@ def scale_of(factor: int) -> Scale:
     return Scale(users, items, one.ratings * factor, max_userid=users, max_itemid=items)
 
 
-def write_data(folder: Path, factor: int, seed: int) -> None:
-    """The files of so many times ML-1M's ratings; copies are of users with other ids."""
+def generated(folder: Path, factor: int, seed: int) -> Path:
+    """The folder, in this one, with the files of so many times ML-1M's ratings, which are made unless they are there.
+
+    Above MOST_GENERATED they are copies of those of MOST_GENERATED, of users with other ids.
+    """
+    raw = folder / f"generated-{factor}"
+    draft = raw.with_suffix(".draft")
+    if raw.exists():
+        return raw
+    shutil.rmtree(draft, ignore_errors=True)
     if factor <= MOST_GENERATED:
-        generate(folder, scale_of(factor), seed)
-        return
-    once = folder / "once"
-    write_data(once, MOST_GENERATED, seed)
+        generate(draft, scale_of(factor), seed)
+    else:
+        copy_users(generated(folder, MOST_GENERATED, seed), draft, factor // MOST_GENERATED)
+    draft.rename(raw)
+    return raw
+
+
+def copy_users(once: Path, folder: Path, copies: int) -> None:
+    """Writes files with the ratings of `once` so many times, each time of other users."""
     ratings = LAYOUT.read_ratings(once / LAYOUT.ratings)
     whole = ratings.set_column(2, Column.RATING, ratings[Column.RATING].cast(pa.int64()))
     userid = whole[Column.USERID].to_numpy()
-    for copy in range(factor // MOST_GENERATED):
+    folder.mkdir(parents=True)
+    for copy in range(copies):
         columns = whole.set_column(0, Column.USERID, pa.array(userid + copy * scale_of(MOST_GENERATED).max_userid))
         write_lines(folder / LAYOUT.ratings, [column.combine_chunks() for column in columns.columns], append=copy > 0)
-    (once / LAYOUT.movies).rename(folder / LAYOUT.movies)
-    shutil.rmtree(once)
+    shutil.copy(once / LAYOUT.movies, folder / LAYOUT.movies)
 
 
 def run_and_watch(module: str, env: Mapping[str, str], beside: list[psutil.Process]) -> dict[str, float]:
@@ -142,30 +156,33 @@ def measure(raw: Path, engine: str, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def measure_generated(factor: int, engines: list[str], seed: int) -> dict[str, Any]:
-    """The rows of each engine on generated data, which are removed again."""
-    with tempfile.TemporaryDirectory(prefix="recsys-engines-") as name:
-        folder = Path(name)
-        write_data(folder / "raw", factor, seed)
-        rows = [row for engine in engines for row in measure(folder / "raw", engine, folder)]
-    return {"data": f"generated, {scale_of(1).ratings * factor:,} ratings", "rows": rows}
-
-
-def main() -> None:
-    """Measures and writes the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--factors", nargs="+", type=int, default=[1, 10])
-    parser.add_argument("--engines", nargs="+", choices=["pandas", "spark"], default=["pandas", "spark"])
-    parser.add_argument("--own", action="store_true", help="measure the data set of the settings, and no generated one")
-    arguments = parser.parse_args()
-    settings = Settings()
-    if arguments.own:
+@contextmanager
+def data_in(folder: str | None) -> Iterator[Path]:
+    """Where generated data lie: in a folder that is kept for the next run, else in one that is removed again."""
+    if folder is None:
         with tempfile.TemporaryDirectory(prefix="recsys-engines-") as name:
-            rows = [row for engine in arguments.engines for row in measure(settings.raw_data, engine, Path(name))]
-        measured: list[dict[str, Any]] = [{"data": settings.dataset_name, "rows": rows}]
+            yield Path(name)
     else:
-        measured = [measure_generated(factor, arguments.engines, settings.seed) for factor in arguments.factors]
-    report = {"machine": machine(), "seed": settings.seed, "measured": measured}
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        yield Path(folder).resolve()
+
+
+def measure_all(
+    report: dict[str, Any], raws: Mapping[str, Callable[[], Path]], engines: list[str], settings: Settings
+) -> None:
+    """Measures each engine on each data set, and writes the report after each of them."""
+    report["measured"] = []
+    for data, raw in raws.items():
+        of_data: dict[str, Any] = {"data": data, "rows": []}
+        report["measured"].append(of_data)
+        for engine in engines:
+            with tempfile.TemporaryDirectory(prefix="recsys-engines-") as folder:
+                of_data["rows"] += measure(raw(), engine, Path(folder))
+            write(report, settings)
+
+
+def write(report: Mapping[str, Any], settings: Settings) -> None:
+    """Writes the report with its table."""
     shown = [
         [
             of_data["data"],
@@ -175,11 +192,33 @@ def main() -> None:
             f"{row['cpu_s']:.1f}",
             f"{row['peak_mib']:,}",
         ]
-        for of_data in measured
+        for of_data in report["measured"]
         for row in of_data["rows"]
     ]
     text = table(shown, ["data", "engine", "stage", "s", "s of CPU", "MiB at most, all processes"])
     write_report(settings, "engines", report, text + "\n")
+
+
+def main() -> None:
+    """Measures and writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--factors", nargs="+", type=int, default=[1, 10])
+    parser.add_argument("--engines", nargs="+", choices=["pandas", "spark"], default=["pandas", "spark"])
+    parser.add_argument("--own", action="store_true", help="measure the data set of the settings, and no generated one")
+    parser.add_argument("--folder", help="where generated data are kept for the next run; removed unless given")
+    arguments = parser.parse_args()
+    settings = Settings()
+    report: dict[str, Any] = {"dataset": settings.dataset_name, "seed": settings.seed, "machine": machine()}
+    if arguments.own:
+        measure_all(report, {settings.dataset_name: lambda: settings.raw_data}, arguments.engines, settings)
+        return
+    report["dataset"] = "generated"
+    with data_in(arguments.folder) as folder:
+        raws = {
+            f"generated, {scale_of(1).ratings * factor:,} ratings": partial(generated, folder, factor, settings.seed)
+            for factor in arguments.factors
+        }
+        measure_all(report, raws, arguments.engines, settings)
 
 
 if __name__ == "__main__":
