@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from data_exchange_center.arrays import Float32Array, Int64Array
-from online.callers.types import NO_CANDIDATES, Candidates, ScoredItem, ServedModel, ServiceUnavailable, UserRecall
+from online.callers.types import (
+    NO_CANDIDATES,
+    Candidates,
+    ScoredItem,
+    ServedModel,
+    ServiceUnavailable,
+    UserRecall,
+)
+from online.list_options import PLAIN, ListOptions
 from online.roles import FEAST
 from online.snapshot import Snapshot
 
@@ -62,6 +70,7 @@ class Recommendation:
         candidates: what recall found.
         ranking: the ranking model's part; None where it had none.
         fallback: why the list is of popular items although every service responded.
+        options: what the request asked of the list.
     """
 
     snapshot: Snapshot
@@ -72,6 +81,7 @@ class Recommendation:
     candidates: Candidates = NO_CANDIDATES
     ranking: Ranking | None = None
     fallback: str | None = None
+    options: ListOptions = PLAIN
 
     @property
     def degraded(self) -> list[str]:

@@ -6,16 +6,17 @@ A service that cannot be used is left out, and the recommendation says so in `de
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from data_exchange_center.arrays import FloatArray, Int64Array
+from data_exchange_center.arrays import Int64Array
 from data_exchange_center.assembler import RankingInputs, ranking_inputs, unknown_user
 from data_exchange_center.limits import RANKER_IMPRESSIONS
 from online.breakers import Breakers
-from online.callers.types import Candidates, Impression, ScoredItem, StoreFault, UserRecall
+from online.callers.types import Candidates, Impression, ItemFilter, StoreFault, UserRecall
+from online.list_options import PLAIN, ListOptions
+from online.ordering import popular_items, top_items
 from online.recommendation import Ranking, Recommendation, Step
 from online.roles import ELASTICSEARCH, FEAST, REDIS, TRITON, Features, ServingBackends
 from online.snapshot import Snapshot
@@ -23,8 +24,6 @@ from online.user_events import sequence_after
 
 COLD_START = "cold_start"
 COUNT_LIMIT = 256  # no dense feature reaches it: they are counts, stored in 8 bits
-# Which recall found a candidate, at the place by_term + 2 * by_vector.
-RECALLED_BY = ((), ("term",), ("vector",), ("term", "vector"))
 
 
 class Recommender:
@@ -34,30 +33,36 @@ class Recommender:
         """Keeps the backends, which are called only where their breaker allows it."""
         self._backends, self._breakers = backends, breakers
 
-    def recommend(self, snapshot: Snapshot, userid: int, size: int) -> Recommendation:
+    def recommend(self, snapshot: Snapshot, userid: int, size: int, options: ListOptions = PLAIN) -> Recommendation:
         """The top items for a user.
 
         Args:
             snapshot: what the request goes by.
             userid: as in the raw data; an unknown user gets popular items.
             size: how many items at most.
+            options: what the request asks of the list.
         """
+        return replace(self._ranked(snapshot, userid, size, options.within), options=options)
+
+    def _ranked(self, snapshot: Snapshot, userid: int, size: int, within: ItemFilter) -> Recommendation:
+        """The list in the order of its scores."""
         # The user.
         found = Step.take(REDIS, partial(self._user, userid, snapshot))
         user = found.value
         if user is None or not (user.vector or user.terms):
-            items = popular_items(snapshot, size, user.seen if user else ())
+            items = popular_items(snapshot.data, size, user.seen if user else (), within)
             return Recommendation(snapshot, items, (found,), user, fallback=COLD_START if found.available else None)
 
         # Candidates, while the user's features are on their way.
         receive_features = self._request_features(userid, snapshot)
-        recalled = Step.take(ELASTICSEARCH, partial(self._candidates, user, snapshot))
+        recalled = Step.take(ELASTICSEARCH, partial(self._candidates, user, within, snapshot))
         received = Step.take(FEAST, receive_features)
         features = unknown_user(snapshot.data.features) if received.value is None else received.value
         steps: tuple[Step[Any], ...] = (found, recalled, received)
         candidates = recalled.value
         if candidates is None:
-            return Recommendation(snapshot, popular_items(snapshot, size, user.seen), steps, user, features)
+            items = popular_items(snapshot.data, size, user.seen, within)
+            return Recommendation(snapshot, items, steps, user, features)
         if not len(candidates):
             return Recommendation(snapshot, (), steps, user, features)
 
@@ -72,9 +77,13 @@ class Recommender:
             snapshot.data.check_user(REDIS, userid, user is not None)
             return user
 
-    def _candidates(self, user: UserRecall, snapshot: Snapshot) -> Candidates:
+    def _candidates(self, user: UserRecall, within: ItemFilter, snapshot: Snapshot) -> Candidates:
+        data = snapshot.data
+        possible = len(data.items) - len(user.seen)
+        if within.narrows:  # else the exact number is not worth its time
+            possible = int(data.table.admitted(within, user.seen).sum())
         with self._breakers.use(ELASTICSEARCH):
-            return self._backends.recall_index.recall(user, len(snapshot.data.items), snapshot.data.load_digest)
+            return self._backends.recall_index.recall(user, possible, data.load_digest, within)
 
     def _request_features(self, userid: int, snapshot: Snapshot) -> Callable[[], Int64Array]:
         """Sends the request for the user's features; the function returned waits for them and checks them."""
@@ -117,22 +126,3 @@ def checked_features(userid: int, found: Features, snapshot: Snapshot) -> Int64A
             raise StoreFault(FEAST, f"{name} of user {userid} is {value}")
     values: Int64Array = features
     return values
-
-
-def top_items(candidates: Candidates, ranking: Ranking | None, size: int) -> tuple[ScoredItem, ...]:
-    """The candidates by their rank score, ties by item id; without a ranking, by their recall score."""
-    ids, recall = candidates.itemids, candidates.scores
-    scores: FloatArray = ranking.rank_scores if ranking else recall
-    top = np.lexsort((ids, -scores))[:size]
-    logits = ranking.logits[top].tolist() if ranking else [None] * len(top)
-    found_by = [RECALLED_BY[which] for which in (candidates.by_term + 2 * candidates.by_vector)[top].tolist()]
-    columns = (ids[top].tolist(), scores[top].tolist(), recall[top].tolist(), logits, found_by)
-    return tuple(ScoredItem(*line) for line in zip(*columns, strict=True))
-
-
-def popular_items(snapshot: Snapshot, size: int, seen: Sequence[int]) -> tuple[ScoredItem, ...]:
-    """The most popular items of the training window that the user has not seen."""
-    left_out = set(seen)
-    first = snapshot.data.popular[: size + len(left_out)]
-    chosen = [(itemid, share) for itemid, share in first if itemid not in left_out]
-    return tuple(ScoredItem(itemid, share, share, None, ("popular",)) for itemid, share in chosen[:size])

@@ -4,12 +4,13 @@ Ids are integers or text, and ratings have a scale, by the data set: see dataset
 """
 
 import time
-from typing import Annotated, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from data_exchange_center.external_ids import ExternalId
+from data_exchange_center.item_years import LATEST_YEAR
 from data_exchange_center.limits import RECALL_SIZE
 
 DEFAULT_ITEMS = 50
@@ -17,6 +18,7 @@ CLOCKS_DIFFER = (
     86_400  # seconds by which a client's clock may be ahead; a later event would stay the newest for as long
 )
 MOST_EVENTS = 100
+MOST_EXCLUDED = 500
 
 
 def _latest() -> int:
@@ -37,6 +39,14 @@ def _integral(value: object) -> object:
 Integral = BeforeValidator(_integral)
 
 
+def _absent() -> Any:
+    """The default of a parameter that may be left out and may not be null."""
+    return None
+
+
+Year = Annotated[int, Field(ge=0, le=LATEST_YEAR), Integral]
+
+
 class RecommendRequest(BaseModel):
     """The parameters of /recommend."""
 
@@ -45,6 +55,11 @@ class RecommendRequest(BaseModel):
     userid: ExternalId
     size: Annotated[int, Field(ge=1, le=RECALL_SIZE), Integral] = DEFAULT_ITEMS
     explain: Annotated[bool, Field(description="adds times, ranks and the user's features")] = False
+    exclude: list[ExternalId] = Field(default_factory=list)
+    genres: list[str] = Field(default_factory=list)
+    genres_out: list[str] = Field(default_factory=list)
+    year_from: Annotated[Year, Field(description="items of this year or a later one")] = Field(default_factory=_absent)
+    year_to: Annotated[Year, Field(description="items of this year or an earlier one")] = Field(default_factory=_absent)
 
 
 class HistoryRequest(BaseModel):
@@ -114,6 +129,16 @@ class Explanation(BaseModel):
     user_features: dict[str, int]
 
 
+class Applied(BaseModel):
+    """What the list was narrowed and ordered by, beside the user's taste."""
+
+    exclude: Annotated[int | None, Field(description="items left out because the request says so")] = None
+    genres: list[str] | None = None
+    genres_out: list[str] | None = None
+    year_from: int | None = None
+    year_to: int | None = None
+
+
 class RecommendResponse(BaseModel):
     """The list, best first."""
 
@@ -123,6 +148,7 @@ class RecommendResponse(BaseModel):
     items: list[Item]
     fallback: str | None = None
     degraded: Annotated[list[str] | None, Field(description="services that could not be used")] = None
+    applied: Applied | None = None
     explain: Explanation | None = None
 
 

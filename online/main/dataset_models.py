@@ -1,7 +1,7 @@
 """The models of contract.py for one data set: whether its ids are integers or text, and the scale of its ratings."""
 
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, create_model
 from pydantic_core import PydanticCustomError
@@ -30,16 +30,17 @@ class Models(NamedTuple):
 
 def models_of(data: ServingData) -> Models:
     """The models for the data set that is served."""
-    return models_for(data.text_ids, data.scale)
+    return models_for(data.text_ids, data.scale, data.features.categories.genres)
 
 
 @lru_cache(maxsize=4)  # a process sees another data set only when one is loaded
-def models_for(text_ids: frozenset[str], scale: RatingScale) -> Models:
+def models_for(text_ids: frozenset[str], scale: RatingScale, genres: tuple[str, ...]) -> Models:
     """The models for a data set.
 
     Args:
         text_ids: those of `userid` and `itemid` that are text.
         scale: of the ratings.
+        genres: that items may have.
     """
     users_are_text, items_are_text = Column.USERID in text_ids, Column.ITEMID in text_ids
     userid = _asked_id(users_are_text, 0, "as in the raw data; an unknown one gets popular items")
@@ -51,7 +52,7 @@ def models_for(text_ids: frozenset[str], scale: RatingScale) -> Models:
     rated: Any = _narrowed(contract.Rated, itemid=own_itemid)
     users: Any = list[own_userid]  # type: ignore[valid-type]
     return Models(
-        recommend_request=_narrowed(contract.RecommendRequest, userid=userid),
+        recommend_request=_narrowed(contract.RecommendRequest, userid=userid, **_conditions(itemid, genres)),
         history_request=_narrowed(contract.HistoryRequest, userid=userid),
         event=event,
         events=TypeAdapter(list[event]),  # type: ignore[valid-type]
@@ -63,8 +64,25 @@ def models_for(text_ids: frozenset[str], scale: RatingScale) -> Models:
 
 def _narrowed(base: type[Model], **types: Any) -> type[Model]:
     """The model with these fields of these types, under its own name: that is what /openapi.json calls it."""
-    fields: Any = {name: (kind, ...) for name, kind in types.items()}
+    fields: Any = {
+        name: (kind, ... if base.model_fields[name].is_required() else Field(default_factory=list))
+        for name, kind in types.items()
+    }
     return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
+
+
+def _conditions(itemid: Any, genres: tuple[str, ...]) -> dict[str, Any]:
+    """The types of the lists by which a request narrows the catalogue."""
+    excluded: Any = Annotated[
+        list[itemid], Field(max_length=contract.MOST_EXCLUDED, description="items that the list is to leave out")
+    ]
+    genre: Any = Literal[genres] if genres else str
+    most = len(genres)
+    return {
+        "exclude": excluded,
+        "genres": Annotated[list[genre], Field(max_length=most, description="items of one of these at least")],
+        "genres_out": Annotated[list[genre], Field(max_length=most, description="items of none of these")],
+    }
 
 
 def _asked_id(is_text: bool, lowest: int, about: str) -> Any:

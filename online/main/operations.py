@@ -38,4 +38,4 @@ def get_metrics() -> flask.Response:
 def get_openapi() -> flask.Response:
     """The contract."""
     data = current_engine().snapshot.data
-    return flask.jsonify(openapi_document(data.text_ids, data.scale, asks_for_token()))
+    return flask.jsonify(openapi_document(data.text_ids, data.scale, data.features.categories.genres, asks_for_token()))

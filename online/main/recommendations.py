@@ -5,6 +5,8 @@ from collections.abc import Callable
 import flask
 
 from data_exchange_center.external_ids import internal_id
+from online.callers.types import ItemFilter
+from online.list_options import ListOptions
 from online.main.contract import RecommendRequest
 from online.main.current import current_engine
 from online.main.dataset_models import models_of
@@ -31,7 +33,8 @@ def _recommend(parse: Callable[[type[RecommendRequest]], RecommendRequest]) -> f
     engine = current_engine()
     snapshot = engine.snapshot  # the same for the reading and the list: another data set may have other ids
     request = parse(models_of(snapshot.data).recommend_request)
-    recommendation = engine.recommender.recommend(snapshot, internal_id(request.userid), request.size)
+    options = ListOptions(within=_filter_of(request))
+    recommendation = engine.recommender.recommend(snapshot, internal_id(request.userid), request.size, options)
     content = recommend_response(request.userid, recommendation, request.explain)
     notes = {name: getattr(content, name) for name in ("model_version", "fallback", "degraded")}
     note_recommendation(
@@ -44,3 +47,13 @@ def _recommend(parse: Callable[[type[RecommendRequest]], RecommendRequest]) -> f
     times = (f"{name};dur={seconds * 1000:.2f}" for name, seconds in recommendation.stages.items())
     response.headers["Server-Timing"] = ", ".join(times)
     return response
+
+
+def _filter_of(request: RecommendRequest) -> ItemFilter:
+    return ItemFilter(
+        tuple(request.genres),
+        tuple(request.genres_out),
+        request.year_from,
+        request.year_to,
+        tuple(map(internal_id, request.exclude)),
+    )

@@ -34,6 +34,8 @@ def recommend_response(userid: ExternalId, recommendation: Recommendation, expla
         fields["fallback"] = recommendation.fallback
     if degraded := recommendation.degraded:
         fields["degraded"] = degraded
+    if applied := _applied(recommendation):
+        fields["applied"] = applied
     if explain:
         fields["explain"] = _explanation(recommendation)
     # Validated as a whole, in pydantic's own core: a model for each of the 50 lines takes three times as long.
@@ -119,3 +121,16 @@ def _explanation(recommendation: Recommendation) -> dict[str, Any]:
         "seen": len(user.seen) if user else 0,
         "user_features": {} if features is None else dict(zip(names, features.tolist(), strict=True)),
     }
+
+
+def _applied(recommendation: Recommendation) -> dict[str, Any]:
+    """What the list was narrowed by; empty where it was not."""
+    within = recommendation.options.within
+    filters = {
+        "exclude": len(within.left_out),
+        "genres": within.genres,
+        "genres_out": within.genres_out,
+        "year_from": within.year_from,
+        "year_to": within.year_to,
+    }
+    return {name: value for name, value in filters.items() if value or (value == 0 and name.startswith("year"))}
