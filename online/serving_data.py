@@ -3,11 +3,13 @@
 import bisect
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from data_exchange_center import catalogue
-from data_exchange_center.arrays import Int64Array
+from data_exchange_center.arrays import Float32Array, Int64Array
 from data_exchange_center.columns import Column
 from data_exchange_center.dataset import DatasetDocument, RatingScale
 from data_exchange_center.external_ids import ExternalId
@@ -51,6 +53,7 @@ class ServingData:
         some_users: the ids of some of them, spread over all, as they came: for a person to choose from.
         items: the metadata of every item, by its id.
         popular: (itemid, share of the most popular item's positives), the most popular first.
+        vectors: [items + 1, dim + 1] the items' vectors by `ItemMetadata.index`, the bias last; read as they are used.
     """
 
     dataset: str
@@ -64,6 +67,7 @@ class ServingData:
     some_users: tuple[ExternalId, ...]
     items: Mapping[int, ItemMetadata]
     popular: tuple[tuple[int, float], ...]
+    vectors: Float32Array = field(repr=False, compare=False)
 
     @classmethod
     def load(cls) -> "ServingData":
@@ -86,6 +90,7 @@ class ServingData:
             some_users=some_users,
             items=_item_metadata(dataset),
             popular=_popular_items(),
+            vectors=catalogue.SEQUENCE_ITEM_VECTORS.load(mapped=True),
         )
         _ = data.table, data.popular_rows  # made now, and not while a request waits
         return data
@@ -104,6 +109,15 @@ class ServingData:
     def popular_rows(self) -> Int64Array:
         """[popular] the rows in `table` of the popular items, in their order."""
         return self.table.rows([itemid for itemid, _ in self.popular])
+
+    def vectors_of(self, itemids: Sequence[int]) -> Float32Array:
+        """[k, dim + 1] the vectors of these k items; zeros for an item that is not known, or has none."""
+        rows = self.table.rows(itemids)
+        known = rows >= 0
+        known[known] = self.table.indices[rows[known]] < len(self.vectors)
+        found = np.zeros((len(rows), self.vectors.shape[1]), np.float32)
+        found[known] = self.vectors[self.table.indices[rows[known]]]
+        return found
 
     def knows(self, userid: int) -> bool:
         """Whether the user is among `users`."""

@@ -20,6 +20,7 @@ class Models(NamedTuple):
     """Those models that differ from data set to data set."""
 
     recommend_request: type[contract.RecommendRequest]
+    session_request: type[contract.SessionRequest]
     history_request: type[contract.HistoryRequest]
     event: type[contract.Event]
     events: TypeAdapter[list[contract.Event]]
@@ -51,8 +52,11 @@ def models_for(text_ids: frozenset[str], scale: RatingScale, genres: tuple[str, 
     item: Any = contract.TextItem if items_are_text else contract.Item
     rated: Any = _narrowed(contract.Rated, itemid=own_itemid)
     users: Any = list[own_userid]  # type: ignore[valid-type]
+    conditions = _conditions(itemid, genres)
+    session: Any = _session(_narrowed(contract.SessionItem, itemid=itemid, rating=rating))
     return Models(
-        recommend_request=_narrowed(contract.RecommendRequest, userid=userid, **_conditions(itemid, genres)),
+        recommend_request=_narrowed(contract.RecommendRequest, userid=userid, **conditions),
+        session_request=_narrowed(contract.SessionRequest, session=session, **conditions),
         history_request=_narrowed(contract.HistoryRequest, userid=userid),
         event=event,
         events=TypeAdapter(list[event]),  # type: ignore[valid-type]
@@ -64,11 +68,17 @@ def models_for(text_ids: frozenset[str], scale: RatingScale, genres: tuple[str, 
 
 def _narrowed(base: type[Model], **types: Any) -> type[Model]:
     """The model with these fields of these types, under its own name: that is what /openapi.json calls it."""
-    fields: Any = {
-        name: (kind, ... if base.model_fields[name].is_required() else Field(default_factory=list))
-        for name, kind in types.items()
-    }
+    fields: Any = {}
+    for name, kind in types.items():
+        default = base.model_fields[name].default_factory
+        fields[name] = (kind, ... if default is None else Field(default_factory=default))
     return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
+
+
+def _session(item: Any) -> Any:
+    """The type of a session of such items."""
+    about = "in order, the newest last; without a rating an item counts as liked"
+    return Annotated[list[item], Field(min_length=1, max_length=contract.MOST_SESSION, description=about)]
 
 
 def _conditions(itemid: Any, genres: tuple[str, ...]) -> dict[str, Any]:

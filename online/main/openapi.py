@@ -77,7 +77,7 @@ def openapi_document(
 
 def _paths(models: Models) -> dict[str, Described]:
     many = {"type": "array", "items": _schema(models.event), "minItems": 1, "maxItems": contract.MOST_EVENTS}
-    top = "The top items for a user"
+    top = "The top items for a user, or for someone without an account by the items of their session"
     no_redis = (503, contract.ErrorResponse, "Redis does not respond.")
     not_recorded = (
         503,
@@ -93,8 +93,15 @@ def _paths(models: Models) -> dict[str, Described]:
             },
             "post": {
                 "summary": top,
-                "requestBody": {"required": True, **_json(_schema(models.recommend_request))},
-                "responses": _responses(models.recommend_response, *BAD_BODY),
+                "requestBody": {
+                    "required": True,
+                    **_json({"anyOf": [_schema(models.recommend_request), _schema(models.session_request)]}),
+                },
+                "responses": _responses(
+                    models.recommend_response,
+                    *BAD_BODY,
+                    (404, contract.ErrorResponse, "An item of the session is not in the catalogue."),
+                ),
             },
         },
         "/events": {

@@ -24,6 +24,8 @@ def get_ready() -> flask.Response:
     engine = current_engine()
     missing = engine.readiness.missing(engine.snapshot.data.expected)
     response = contract.ReadyResponse(ready=not missing, missing=missing, breakers=engine.breakers.states())
+    if engine.rules.fault:
+        response.rules = engine.rules.fault  # the server is ready all the same: the last rules are in force
     return as_json(response, 503 if missing else 200)
 
 

@@ -4,6 +4,7 @@ from typing import TypeVar, get_origin
 
 import flask
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 from online.main import contract
 from online.main.dataset_models import Models
@@ -40,6 +41,18 @@ def parse_body(model: type[Model]) -> Model:
         HTTPException: it is too large, or of another type than JSON.
     """
     return model.model_validate_json(_json_body(), strict=True)
+
+
+def body_has(key: str) -> bool:
+    """Whether the request's body is an object with that key; what else is wrong with it is not looked at."""
+    content = _json_body()
+    if f'"{key}"'.encode() not in content:
+        return False
+    try:
+        body = from_json(content)
+    except ValueError:
+        return False
+    return isinstance(body, dict) and key in body
 
 
 def parse_events(models: Models) -> list[contract.Event]:
