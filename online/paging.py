@@ -8,7 +8,6 @@ from nobody but themselves; a checksum tells a damaged one from a whole one.
 import base64
 import hashlib
 import zlib
-from binascii import Error as Base64Error
 
 import numpy as np
 
@@ -63,12 +62,8 @@ def shown_by(cursor: str, tag: bytes, table: ItemTable) -> Int64Array:
         CursorError: it is damaged, somebody else's, or of another catalogue.
     """
     again = "ask without a cursor to begin again"
-    try:
-        content = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-    except (Base64Error, ValueError):
-        raise CursorError(f"must be the cursor of a response, as it came: {again}") from None
-    body, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
-    if len(body) < HEAD_BYTES or not body.startswith(VERSION) or checksum != _checksum(body):
+    body = _opened(cursor)
+    if body is None:
         raise CursorError(f"must be the cursor of a response, as it came: {again}")
     of_person, of_catalogue = np.split(np.frombuffer(body[len(VERSION) : HEAD_BYTES], np.uint8), [TAG_BYTES])
     if of_person.tobytes() != tag:
@@ -79,6 +74,22 @@ def shown_by(cursor: str, tag: bytes, table: ItemTable) -> Int64Array:
     if rows is None or (len(rows) and rows[-1] >= len(table)):
         raise CursorError(f"must be the cursor of a response, as it came: {again}")
     return rows
+
+
+def is_whole(cursor: str) -> bool:
+    """Whether `cursor_after` made it, of whomever and whatever it is."""
+    return _opened(cursor) is not None
+
+
+def _opened(cursor: str) -> bytes | None:
+    """What stands in a token before its checksum; None where the two do not belong together."""
+    try:
+        content = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except ValueError:  # of base64, and of text that is not ASCII
+        return None
+    body, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
+    is_right = len(body) >= HEAD_BYTES and body.startswith(VERSION) and checksum == _checksum(body)
+    return body if is_right else None
 
 
 def _rows(compressed: bytes) -> Int64Array | None:
