@@ -10,6 +10,7 @@ from online.readiness import Readiness
 from online.recommendation import Recommendation
 from online.recommender import Recommender
 from online.roles import ServingBackends
+from online.rules_file import RulesFile
 from online.serving_data import ServingData
 from online.snapshot import Snapshot
 from online.user_events import UserEvents
@@ -31,6 +32,7 @@ class Engine:
         changed: Callable[[], object] = ServingData.state,
         refresh_seconds: float = REFRESH_SECONDS,
         threads: int = 16,
+        rules: RulesFile | None = None,
     ) -> None:
         """Reads the artefacts and the items' features, and goes on in the background where a service is missing.
 
@@ -40,14 +42,20 @@ class Engine:
             changed: gives another value when `load` would.
             refresh_seconds: between two readings of the items' features.
             threads: for the question whether the services are ready.
+            rules: that act on every list.
+
+        Raises:
+            RulesError: the file of rules is wrong.
         """
+        self.rules = rules or RulesFile()
         self.breakers = Breakers()
-        self.recommender = Recommender(backends, self.breakers)
+        self.recommender = Recommender(backends, self.breakers, self.rules)
         self.user_events = UserEvents(backends, self.breakers)
         self.readiness = Readiness(backends, threads)
         self.freshness = Freshness(
             backends.recall_store, backends.feature_store, self.breakers, self.user_events, load, changed
         )
+        self.rules.start(self.snapshot.data)
         self.freshness.start(refresh_seconds)
 
     @property

@@ -1,12 +1,20 @@
 """What comes of a request: the list, how it came about, and the services that it had to do without."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from data_exchange_center.arrays import Float32Array, Int64Array
-from online.callers.types import NO_CANDIDATES, Candidates, ScoredItem, ServedModel, ServiceUnavailable, UserRecall
+from online.callers.types import (
+    NO_CANDIDATES,
+    Candidates,
+    ScoredItem,
+    ServedModel,
+    ServiceUnavailable,
+    UserRecall,
+)
+from online.list_options import PLAIN, ListOptions
 from online.roles import FEAST
 from online.snapshot import Snapshot
 
@@ -62,6 +70,8 @@ class Recommendation:
         candidates: what recall found.
         ranking: the ranking model's part; None where it had none.
         fallback: why the list is of popular items although every service responded.
+        options: what the request asked of the list.
+        acted: names of the rules that acted on an item of the list, by its id.
     """
 
     snapshot: Snapshot
@@ -72,6 +82,8 @@ class Recommendation:
     candidates: Candidates = NO_CANDIDATES
     ranking: Ranking | None = None
     fallback: str | None = None
+    options: ListOptions = PLAIN
+    acted: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def degraded(self) -> list[str]:
@@ -83,8 +95,11 @@ class Recommendation:
 
     @property
     def stages(self) -> dict[str, float]:
-        """The seconds for which the request waited for each service, in the order of the flow."""
-        return {step.service: step.seconds for step in self.steps}
+        """The seconds for which the request waited for each service, in the order in which they were asked first."""
+        seconds = dict.fromkeys((step.service for step in self.steps), 0.0)
+        for step in self.steps:  # Triton has two parts in the list of a session
+            seconds[step.service] += step.seconds
+        return seconds
 
     @property
     def model_version(self) -> str | None:

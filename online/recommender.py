@@ -1,63 +1,109 @@
 """A request's way from a userid to a list:
 
-    user -> candidates, while the user's features are on their way -> features -> scores -> order
+    user -> candidates, while the user's features are on their way -> features -> scores -> order -> page
 
 A service that cannot be used is left out, and the recommendation says so in `degraded`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from data_exchange_center.arrays import FloatArray, Int64Array
+from data_exchange_center.arrays import Int64Array
 from data_exchange_center.assembler import RankingInputs, ranking_inputs, unknown_user
-from data_exchange_center.limits import RANKER_IMPRESSIONS
+from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from online.breakers import Breakers
-from online.callers.types import Candidates, Impression, ScoredItem, StoreFault, UserRecall
+from online.callers.types import Candidates, Impression, ItemFilter, LiveUser, StoreFault, UserRecall
+from online.list_options import PLAIN, ListOptions
+from online.ordering import popular_items, top_items
 from online.recommendation import Ranking, Recommendation, Step
+from online.reranking import needed, reranked
 from online.roles import ELASTICSEARCH, FEAST, REDIS, TRITON, Features, ServingBackends
+from online.rules_file import RulesFile
+from online.sessions import after_session, features_after
 from online.snapshot import Snapshot
 from online.user_events import sequence_after
 
 COLD_START = "cold_start"
 COUNT_LIMIT = 256  # no dense feature reaches it: they are counts, stored in 8 bits
-# Which recall found a candidate, at the place by_term + 2 * by_vector.
-RECALLED_BY = ((), ("term",), ("vector",), ("term", "vector"))
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """For whom a list is.
+
+    Attributes:
+        found: the step that told who it is.
+        user: what is known of them; None where nothing is.
+        userid: by which the feature store knows them; None for a session.
+        features: [40] of a session.
+    """
+
+    found: Step[Any]
+    user: UserRecall | None
+    userid: int | None = None
+    features: Int64Array | None = None
 
 
 class Recommender:
     """Makes recommendations; one object for the life of the process, used by many threads."""
 
-    def __init__(self, backends: ServingBackends, breakers: Breakers) -> None:
-        """Keeps the backends, which are called only where their breaker allows it."""
+    def __init__(self, backends: ServingBackends, breakers: Breakers, rules: RulesFile | None = None) -> None:
+        """Keeps the backends, which are called only where their breaker allows it, and the rules, if there are any."""
         self._backends, self._breakers = backends, breakers
+        self._rules = rules or RulesFile()
 
-    def recommend(self, snapshot: Snapshot, userid: int, size: int) -> Recommendation:
+    def recommend(self, snapshot: Snapshot, userid: int, size: int, options: ListOptions = PLAIN) -> Recommendation:
         """The top items for a user.
 
         Args:
             snapshot: what the request goes by.
             userid: as in the raw data; an unknown user gets popular items.
             size: how many items at most.
+            options: what the request asks of the list.
         """
-        # The user.
         found = Step.take(REDIS, partial(self._user, userid, snapshot))
-        user = found.value
+        return self._list(snapshot, Person(found, found.value, userid), size, options)
+
+    def recommend_for_session(
+        self, snapshot: Snapshot, session: Sequence[Impression], size: int, options: ListOptions = PLAIN
+    ) -> Recommendation:
+        """The top items for someone of whom these impressions are known and nothing else; nothing of them is kept.
+
+        Args:
+            snapshot, size, options: as for `recommend`.
+            session: at least one impression, in the order in which they were made.
+        """
+        live = after_session(session, snapshot.data)
+        made = Step.take(TRITON, partial(self._vector, live, snapshot))
+        user = UserRecall(live.terms, made.value or (), live.seen, live.recent[-RANKER_IMPRESSIONS:])
+        return self._list(snapshot, Person(made, user, features=features_after(live, snapshot.data)), size, options)
+
+    def _list(self, snapshot: Snapshot, person: Person, size: int, options: ListOptions) -> Recommendation:
+        rules = self._rules.current(snapshot.data)
+        ranked = self._ranked(snapshot, person, needed(size, options, rules), options.filter)
+        return reranked(ranked, rules, size, options)
+
+    def _ranked(self, snapshot: Snapshot, person: Person, size: int, within: ItemFilter) -> Recommendation:
+        """The first items in the order of their scores."""
+        # The user.
+        found, user = person.found, person.user
         if user is None or not (user.vector or user.terms):
-            items = popular_items(snapshot, size, user.seen if user else ())
+            items = popular_items(snapshot.data, size, user.seen if user else (), within)
             return Recommendation(snapshot, items, (found,), user, fallback=COLD_START if found.available else None)
 
         # Candidates, while the user's features are on their way.
-        receive_features = self._request_features(userid, snapshot)
-        recalled = Step.take(ELASTICSEARCH, partial(self._candidates, user, snapshot))
-        received = Step.take(FEAST, receive_features)
-        features = unknown_user(snapshot.data.features) if received.value is None else received.value
-        steps: tuple[Step[Any], ...] = (found, recalled, received)
+        receive_features = None if person.userid is None else self._request_features(person.userid, snapshot)
+        recalled = Step.take(ELASTICSEARCH, partial(self._candidates, user, within, snapshot))
+        received = None if receive_features is None else Step.take(FEAST, receive_features)
+        features = person.features if received is None else received.value
+        features = unknown_user(snapshot.data.features) if features is None else features
+        steps: tuple[Step[Any], ...] = (found, recalled, *([received] if received else []))
         candidates = recalled.value
         if candidates is None:
-            return Recommendation(snapshot, popular_items(snapshot, size, user.seen), steps, user, features)
+            items = popular_items(snapshot.data, size, user.seen, within)
+            return Recommendation(snapshot, items, steps, user, features)
         if not len(candidates):
             return Recommendation(snapshot, (), steps, user, features)
 
@@ -72,9 +118,21 @@ class Recommender:
             snapshot.data.check_user(REDIS, userid, user is not None)
             return user
 
-    def _candidates(self, user: UserRecall, snapshot: Snapshot) -> Candidates:
+    def _vector(self, user: LiveUser, snapshot: Snapshot) -> tuple[float, ...]:
+        """What the user tower makes of the user's impressions."""
+        with self._breakers.use(TRITON):
+            sequence = sequence_after(user.recent, snapshot.data, TOWER_IMPRESSIONS)
+            vectors, tower = self._backends.user_tower.user_vectors(*sequence)
+            snapshot.data.expected.check_model(tower)
+            return tuple(vectors[0].tolist())
+
+    def _candidates(self, user: UserRecall, within: ItemFilter, snapshot: Snapshot) -> Candidates:
+        data = snapshot.data
+        possible = len(data.items) - len(user.seen)
+        if within.narrows:  # else the exact number is not worth its time
+            possible = int(data.table.admitted(within, user.seen).sum())
         with self._breakers.use(ELASTICSEARCH):
-            return self._backends.recall_index.recall(user, len(snapshot.data.items), snapshot.data.load_digest)
+            return self._backends.recall_index.recall(user, possible, data.load_digest, within)
 
     def _request_features(self, userid: int, snapshot: Snapshot) -> Callable[[], Int64Array]:
         """Sends the request for the user's features; the function returned waits for them and checks them."""
@@ -117,22 +175,3 @@ def checked_features(userid: int, found: Features, snapshot: Snapshot) -> Int64A
             raise StoreFault(FEAST, f"{name} of user {userid} is {value}")
     values: Int64Array = features
     return values
-
-
-def top_items(candidates: Candidates, ranking: Ranking | None, size: int) -> tuple[ScoredItem, ...]:
-    """The candidates by their rank score, ties by item id; without a ranking, by their recall score."""
-    ids, recall = candidates.itemids, candidates.scores
-    scores: FloatArray = ranking.rank_scores if ranking else recall
-    top = np.lexsort((ids, -scores))[:size]
-    logits = ranking.logits[top].tolist() if ranking else [None] * len(top)
-    found_by = [RECALLED_BY[which] for which in (candidates.by_term + 2 * candidates.by_vector)[top].tolist()]
-    columns = (ids[top].tolist(), scores[top].tolist(), recall[top].tolist(), logits, found_by)
-    return tuple(ScoredItem(*line) for line in zip(*columns, strict=True))
-
-
-def popular_items(snapshot: Snapshot, size: int, seen: Sequence[int]) -> tuple[ScoredItem, ...]:
-    """The most popular items of the training window that the user has not seen."""
-    left_out = set(seen)
-    first = snapshot.data.popular[: size + len(left_out)]
-    chosen = [(itemid, share) for itemid, share in first if itemid not in left_out]
-    return tuple(ScoredItem(itemid, share, share, None, ("popular",)) for itemid, share in chosen[:size])

@@ -11,7 +11,17 @@ from typing import Protocol
 from data_exchange_center.arrays import BoolArray, Float32Array, FloatArray, Int64Array
 from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.features import Entity, FeatureSet
-from online.callers.types import Candidates, Expected, Impression, LiveUser, RankingScores, ServedModel, UserRecall
+from online.callers.types import (
+    EVERYTHING,
+    Candidates,
+    Expected,
+    Impression,
+    ItemFilter,
+    LiveUser,
+    RankingScores,
+    ServedModel,
+    UserRecall,
+)
 
 Features = tuple[Int64Array, BoolArray]  # [n, columns] values, zeros where absent; [n] whether the entity is known
 
@@ -51,8 +61,15 @@ class RecallStore(Pingable, Protocol):
 class RecallIndex(Pingable, Protocol):
     """Finds the candidates for a user among all items."""
 
-    def recall(self, user: UserRecall, items: int, load: str) -> Candidates:
-        """Candidates from a catalogue of so many items, of the load with this digest, best first."""
+    def recall(self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING) -> Candidates:
+        """Candidates that the user has not seen, of the load with this digest, best first.
+
+        Args:
+            user: has a vector, or terms, or both.
+            possible: how many items there are to be found; of a narrow filter, too, as many as a list takes are.
+            load: the digest.
+            within: which items may be found.
+        """
 
 
 class FeatureStore(Pingable, Protocol):

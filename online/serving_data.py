@@ -3,15 +3,21 @@
 import bisect
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
 
 from data_exchange_center import catalogue
+from data_exchange_center.arrays import Float32Array, Int64Array
 from data_exchange_center.columns import Column
-from data_exchange_center.dataset import RatingScale
+from data_exchange_center.dataset import DatasetDocument, RatingScale
 from data_exchange_center.external_ids import ExternalId
 from data_exchange_center.features import FeatureSet
+from data_exchange_center.item_years import item_years, year_columns
 from data_exchange_center.serving_load import LOADED, load_digest
 from online.callers.types import Expected, lost_user
+from online.item_table import ItemTable
 
 MOST_USERS = 200  # that a person is offered to choose from
 
@@ -24,6 +30,7 @@ class ItemMetadata:
     genres: tuple[str, ...]
     index: int = 0  # item_index: the item as the models know it; 0 is an unknown one
     external_id: ExternalId | None = None  # the id as it came; None where it is the integer by which the item is known
+    year: int | None = None
 
 
 # Stands for an item that the present artefacts do not have. The stores may still hold one from before a load.
@@ -46,6 +53,7 @@ class ServingData:
         some_users: the ids of some of them, spread over all, as they came: for a person to choose from.
         items: the metadata of every item, by its id.
         popular: (itemid, share of the most popular item's positives), the most popular first.
+        vectors: [items + 1, dim + 1] the items' vectors by `ItemMetadata.index`, the bias last; read as they are used.
     """
 
     dataset: str
@@ -59,6 +67,7 @@ class ServingData:
     some_users: tuple[ExternalId, ...]
     items: Mapping[int, ItemMetadata]
     popular: tuple[tuple[int, float], ...]
+    vectors: Float32Array = field(repr=False, compare=False)
 
     @classmethod
     def load(cls) -> "ServingData":
@@ -69,7 +78,7 @@ class ServingData:
         """
         dataset = catalogue.DATASET.load()
         users, some_users = _users(Column.USERID in dataset.text_ids)
-        return cls(
+        data = cls(
             dataset=dataset.dataset,
             load_digest=load_digest(),
             features=dataset.features,
@@ -79,14 +88,36 @@ class ServingData:
             text_ids=frozenset(dataset.text_ids),
             users=users,
             some_users=some_users,
-            items=_item_metadata(Column.ITEMID in dataset.text_ids),
+            items=_item_metadata(dataset),
             popular=_popular_items(),
+            vectors=catalogue.SEQUENCE_ITEM_VECTORS.load(mapped=True),
         )
+        _ = data.table, data.popular_rows  # made now, and not while a request waits
+        return data
 
     @staticmethod
     def state() -> tuple[float, ...]:
         """A value that changes when one of the artefacts does."""
         return tuple(artefact.file.stat().st_mtime for artefact in LOADED if artefact.file.exists())
+
+    @cached_property
+    def table(self) -> ItemTable:
+        """The items as arrays."""
+        return ItemTable.of(self.items, self.features.categories.genres)
+
+    @cached_property
+    def popular_rows(self) -> Int64Array:
+        """[popular] the rows in `table` of the popular items, in their order."""
+        return self.table.rows([itemid for itemid, _ in self.popular])
+
+    def vectors_of(self, itemids: Sequence[int]) -> Float32Array:
+        """[k, dim + 1] the vectors of these k items; zeros for an item that is not known, or has none."""
+        rows = self.table.rows(itemids)
+        known = rows >= 0
+        known[known] = self.table.indices[rows[known]] < len(self.vectors)
+        found = np.zeros((len(rows), self.vectors.shape[1]), np.float32)
+        found[known] = self.vectors[self.table.indices[rows[known]]]
+        return found
 
     def knows(self, userid: int) -> bool:
         """Whether the user is among `users`."""
@@ -117,9 +148,13 @@ def _users(are_text: bool) -> tuple["array[int]", tuple[ExternalId, ...]]:
     return users, tuple(shown[row].as_py() for row in known[:: max(len(known) // MOST_USERS, 1)])
 
 
-def _item_metadata(are_text: bool) -> dict[int, ItemMetadata]:
+def _item_metadata(dataset: DatasetDocument) -> dict[int, ItemMetadata]:
+    own, are_text = dataset.categories.item, Column.ITEMID in dataset.text_ids
     names = [Column.ITEMID, Column.TITLE, Column.GENRES, Column.ITEM_INDEX, *[Column.EXTERNAL_ITEMID] * are_text]
-    rows = zip(*(column.to_pylist() for column in catalogue.ITEMS.load(names).columns), strict=True)
+    table = catalogue.ITEMS.load([*names, *year_columns(own)])
+    columns = [table[name].to_pylist() for name in names[:4]]
+    externals = table[Column.EXTERNAL_ITEMID].to_pylist() if are_text else [None] * len(table)
+    rows = zip(*columns, externals, item_years(table, own), strict=True)
     return {itemid: ItemMetadata(title, tuple(genres), *others) for itemid, title, genres, *others in rows}
 
 

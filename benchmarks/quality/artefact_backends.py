@@ -12,6 +12,8 @@ from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.columns import Column
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from data_exchange_center.features import JOIN_KEYS, Entity, FeatureSet
+from data_exchange_center.item_years import item_years
+from data_exchange_center.limits import RECALL_SIZE
 from data_exchange_center.serving_load import load_digest
 from data_exchange_center.table_artefact import Table
 from data_exchange_center.tables import to_matrix
@@ -23,7 +25,18 @@ from offline.recall.interactions import Parts
 from offline.recall.s3_sequence_recall import vectors_after
 from offline.recall.sequence_tower import SequenceTower, tower_from
 from offline_to_online.recall.user_recall import latest_impressions, users_to_load
-from online.callers.types import Candidates, Expected, Impression, LiveUser, RankingScores, ServedModel, UserRecall
+from online.callers.types import (
+    EVERYTHING,
+    Candidates,
+    Expected,
+    Impression,
+    ItemFilter,
+    LiveUser,
+    RankingScores,
+    ServedModel,
+    UserRecall,
+)
+from online.item_table import NO_YEAR, ItemTable
 from online.roles import Features, ServingBackends
 
 
@@ -74,8 +87,17 @@ class ArtefactRecallIndex:
         items, popular = catalogue.ITEMS.load(), catalogue.POPULAR_ITEMS.load()
         self.ids: Int64Array = items[Column.ITEMID].to_numpy()  # [items], ascending
         self.vectors: Float32Array = vectors[items[Column.ITEM_INDEX].to_numpy()]  # [items, dim]
-        self._genres = catalogue.DATASET.load().categories.genres
+        dataset = catalogue.DATASET.load()
+        self._genres = dataset.categories.genres
         self._flags = genre_flags(items[Column.GENRES].to_pylist(), self._genres)  # [items, genres]
+        years = item_years(items, dataset.categories.item)
+        self.table = ItemTable(
+            self.ids,
+            items[Column.ITEM_INDEX].to_numpy(),
+            self._flags.astype(bool),
+            np.array([NO_YEAR if year is None else year for year in years], np.int64),
+            self._genres,
+        )
         self._popularity_rank = np.empty(len(self.ids), np.int64)
         by_popularity = np.searchsorted(self.ids, popular[Column.ITEMID].to_numpy())
         self._popularity_rank[by_popularity] = np.arange(len(by_popularity))
@@ -91,16 +113,25 @@ class ArtefactRecallIndex:
         products = (self.vectors @ np.array(user.vector, np.float32)).astype(np.float64)
         return products + TERM_BONUS * term_matches(self._liked(user), self._flags)[0]
 
-    def recall(self, user: UserRecall, items: int, load: str = "") -> Candidates:
+    def recall(self, user: UserRecall, possible: int, load: str = "", within: ItemFilter = EVERYTHING) -> Candidates:
         """At most RECALL_SIZE candidates, best first; see ElasticsearchCaller."""
+        admitted = self.table.admitted(within) & self.unseen(user) if within.narrows else self.unseen(user)
+        found = self._search(user, admitted)
+        if within.narrows and len(found) < min(possible, RECALL_SIZE):
+            found = self._search(user, admitted, RECALL_SIZE)
+        return found
+
+    def _search(self, user: UserRecall, admitted: BoolArray, nearest: int | None = None) -> Candidates:
+        """The candidates among the items [items] that are admitted, so many of them at most by the vector."""
         vector = np.array(user.vector, np.float32) if user.vector else np.zeros(self.vectors.shape[1], np.float32)
         batch = recall_on_arrays(
             vector[None],
             self.vectors,
             self._liked(user),
             self._flags,
-            ~self.unseen(user)[None],
+            ~admitted[None],
             self._popularity_rank,
+            nearest,
         )
         there = batch.present[0]
         places, scores, by_term, by_vector = (

@@ -43,6 +43,7 @@ def recall_on_arrays(
     flags: UInt8Array,
     seen: BoolArray,
     popularity_rank: Int64Array,
+    by_vector_at_most: int | None = None,
 ) -> CandidateBatch:
     """Terms and nearest vectors of a block of users, without the items seen.
 
@@ -52,11 +53,12 @@ def recall_on_arrays(
         liked: [users, genres]; flags: [items, genres].
         seen: [users, items].
         popularity_rank: [items] 0 for the most popular: the order in which Elasticsearch returns hits that tie.
+        by_vector_at_most: how many the vector finds; VECTOR_RECALL_SIZE for users with terms, unless given.
     """
     products = user_vectors @ item_vectors.T
     by_term = term_matches(liked, flags) & ~seen
     has_vector = user_vectors.any(axis=1, keepdims=True)
-    size = np.where(liked.any(axis=1), VECTOR_RECALL_SIZE, RECALL_SIZE)
+    size = np.where(liked.any(axis=1), by_vector_at_most or VECTOR_RECALL_SIZE, RECALL_SIZE)
     nearest = _largest(np.where(seen, -np.inf, products).astype(np.float32), popularity_rank, RECALL_SIZE)
     by_vector = np.zeros(products.shape, bool)
     np.put_along_axis(by_vector, nearest, np.arange(nearest.shape[1]) < size[:, None], axis=1)

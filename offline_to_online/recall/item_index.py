@@ -1,7 +1,7 @@
 """An Elasticsearch index of items: created, filled, checked against what was loaded, and put behind the alias."""
 
 from collections.abc import Iterator
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from elasticsearch import Elasticsearch, helpers
@@ -9,6 +9,7 @@ from elasticsearch import Elasticsearch, helpers
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array, Int64Array
 from data_exchange_center.columns import Column
+from data_exchange_center.item_years import item_years
 from data_exchange_center.limits import RECALL_SIZE
 from data_exchange_center.serving_names import (
     ES_ALIAS,
@@ -19,6 +20,7 @@ from data_exchange_center.serving_names import (
     ES_POPULARITY,
     ES_UNSEARCHED_VECTOR,
     ES_VECTOR,
+    ES_YEAR,
 )
 from offline_to_online.loader import LoadError
 from offline_to_online.recall.item_cells import ItemCells
@@ -29,7 +31,7 @@ LEAST_OVERLAP = 0.98  # of the top 200 found with the exact one, on average
 SCORE_TOLERANCE = 1e-4  # relative; Elasticsearch computes in float32
 DOCUMENTS_AT_A_TIME = 2000
 
-ITEM_READS = (catalogue.ITEMS, catalogue.POPULAR_ITEMS, catalogue.SEQUENCE_ITEM_VECTORS)
+ITEM_READS = (catalogue.DATASET, catalogue.ITEMS, catalogue.POPULAR_ITEMS, catalogue.SEQUENCE_ITEM_VECTORS)
 
 
 class ItemDocument(TypedDict):
@@ -39,6 +41,7 @@ class ItemDocument(TypedDict):
     genres: list[str]
     vector: Float32Array  # [dimensions]
     popularity: int  # positives in the training rows
+    year: NotRequired[int]
 
 
 def item_documents() -> list[ItemDocument]:
@@ -46,12 +49,16 @@ def item_documents() -> list[ItemDocument]:
     items, popular = catalogue.ITEMS.load(), catalogue.POPULAR_ITEMS.load()
     vectors = catalogue.SEQUENCE_ITEM_VECTORS.load()[items[Column.ITEM_INDEX].to_numpy()]
     positives = dict(zip(popular[Column.ITEMID].to_pylist(), popular[Column.POSITIVES].to_pylist(), strict=True))
-    return [
-        ItemDocument(itemid=str(itemid), genres=genres, vector=vector, popularity=positives[itemid])
-        for itemid, genres, vector in zip(
-            items[Column.ITEMID].to_pylist(), items[Column.GENRES].to_pylist(), vectors, strict=True
-        )
-    ]
+    years = item_years(items, catalogue.DATASET.load().categories.item)
+    documents = []
+    for itemid, genres, vector, year in zip(
+        items[Column.ITEMID].to_pylist(), items[Column.GENRES].to_pylist(), vectors, years, strict=True
+    ):
+        document = ItemDocument(itemid=str(itemid), genres=genres, vector=vector, popularity=positives[itemid])
+        if year is not None:
+            document["year"] = year
+        documents.append(document)
+    return documents
 
 
 def stored_vectors(client: Elasticsearch, itemids: Int64Array, dimensions: int) -> Float32Array:
@@ -84,6 +91,7 @@ def create_index(
         ES_ITEMID: {"type": "keyword"},
         ES_GENRES: {"type": "keyword"},
         ES_POPULARITY: {"type": "integer"},
+        ES_YEAR: {"type": "short"},
         ES_VECTOR: {
             "type": "dense_vector",
             "dims": dimensions,

@@ -38,7 +38,7 @@ from offline_to_online.recall.user_recall import SAMPLED_USERS_READS, sampled_us
 from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
 from online.callers.types import ServiceUnavailable, UserRecall
 
-READS = (catalogue.DATASET, *ITEM_READS, *SAMPLED_USERS_READS)
+READS = (*ITEM_READS, *SAMPLED_USERS_READS)
 WRITES: Artefacts = ()
 
 SAMPLED_USERS = 200

@@ -24,6 +24,7 @@ READS = (
     catalogue.USERS,
     catalogue.ITEMS,
     catalogue.POPULAR_ITEMS,
+    catalogue.SEQUENCE_ITEM_VECTORS,
     catalogue.TOWER_META,
     catalogue.TOWER_MODEL,
 )

@@ -17,12 +17,22 @@ from data_exchange_center.serving_names import (
     ES_INDEX_OF_LOAD,
     ES_ITEMID,
     ES_VECTOR,
+    ES_YEAR,
     TERM_QUERY,
     VECTOR_QUERY,
 )
 from data_exchange_center.settings import Settings
 from data_exchange_center.vector_cells import VectorCells
-from online.callers.types import Candidates, Expected, ServiceUnavailable, StoreFault, UserRecall
+from online.callers.types import (
+    EVERYTHING,
+    NO_CANDIDATES,
+    Candidates,
+    Expected,
+    ItemFilter,
+    ServiceUnavailable,
+    StoreFault,
+    UserRecall,
+)
 
 FAULTS = (ApiError, TransportError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 # Elasticsearch returns only what is read here, which takes a quarter of the time of whole responses.
@@ -59,7 +69,9 @@ def elasticsearch_client(settings: Settings, timeout: float) -> Elasticsearch:
     )
 
 
-def recall_query(user: UserRecall, index: SearchedIndex) -> dict[str, Any]:
+def recall_query(
+    user: UserRecall, index: SearchedIndex, within: ItemFilter = EVERYTHING, widely: bool = False
+) -> dict[str, Any]:
     """The body of the search: the terms query and the kNN query, both without the items that the user has seen.
 
     A user without a vector gets the terms query alone, and one without terms the kNN query alone.
@@ -67,11 +79,10 @@ def recall_query(user: UserRecall, index: SearchedIndex) -> dict[str, Any]:
     Args:
         user: has a vector, or terms, or both.
         index: is searched as it says; any other index, as after a switch of the alias, has no hits.
+        within: which items either query may find: it is part of both, and no item is dropped afterwards.
+        widely: whether to find all that there is, up to RECALL_SIZE: in no cells, of any genre.
     """
-    # Elasticsearch tells by the name alone, once for the index: no document is compared.
-    conditions: dict[str, Any] = {"filter": [{"term": {"_index": index.name}}]}
-    if user.seen:
-        conditions["must_not"] = [{"terms": {ES_ITEMID: [str(item) for item in user.seen]}}]
+    conditions = _conditions(user, index, within)
     body: dict[str, Any] = {
         "size": RECALL_SIZE,
         "_source": False,
@@ -80,19 +91,39 @@ def recall_query(user: UserRecall, index: SearchedIndex) -> dict[str, Any]:
         "track_total_hits": False,
     }
     if user.vector:
+        cells = [] if widely else _cell_condition(user, index.cells)
         body["knn"] = {
             "field": ES_VECTOR,
             "query_vector": list(user.vector),
-            "k": VECTOR_RECALL_SIZE if user.terms else RECALL_SIZE,
+            "k": VECTOR_RECALL_SIZE if user.terms and not widely else RECALL_SIZE,
             "num_candidates": RECALL_SIZE,  # the vectors are compared one by one: more candidates find nothing better
-            "filter": {"bool": {**conditions, "filter": [*conditions["filter"], *_cell_condition(user, index.cells)]}},
+            "filter": {"bool": {**conditions, "filter": [*conditions["filter"], *cells]}},
             "boost": VECTOR_BOOST,
             "_name": VECTOR_QUERY,
         }
     if user.terms:
         liked = {"terms": {ES_GENRES: list(user.terms), "boost": TERM_BOOST, "_name": TERM_QUERY}}
-        body["query"] = {"bool": {"must": [liked], **conditions}}
+        body["query"] = {"bool": {"should" if widely else "must": [liked], **conditions}}
+    elif widely:
+        body["query"] = {"bool": conditions}  # which scores 0, so that the most popular come first
     return body
+
+
+def _conditions(user: UserRecall, index: SearchedIndex, within: ItemFilter) -> dict[str, Any]:
+    """What holds for every hit, as the clauses of a bool query."""
+    # Elasticsearch tells by the name alone, once for the index: no document is compared.
+    filters: list[dict[str, Any]] = [{"term": {"_index": index.name}}]
+    if within.genres:
+        filters.append({"terms": {ES_GENRES: list(within.genres)}})
+    bounds = {"gte": within.year_from, "lte": within.year_to}
+    if years := {bound: year for bound, year in bounds.items() if year is not None}:
+        filters.append({"range": {ES_YEAR: years}})
+    left_out = []
+    if user.seen or within.left_out:
+        left_out.append({"terms": {ES_ITEMID: [str(item) for item in (*user.seen, *within.left_out)]}})
+    if within.genres_out:
+        left_out.append({"terms": {ES_GENRES: list(within.genres_out)}})
+    return {"filter": filters, **({"must_not": left_out} if left_out else {})}
 
 
 def _cell_condition(user: UserRecall, cells: VectorCells | None) -> list[dict[str, Any]]:
@@ -125,22 +156,36 @@ class ElasticsearchCaller:
         """Closes the connections."""
         self._client.close()
 
-    def recall(self, user: UserRecall, items: int, load: str) -> Candidates:
+    def recall(self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING) -> Candidates:
         """As `search`, in the served index, which must be of the load with this digest.
+
+        Where a filter leaves the list short of what is possible, the search is made again, widely: the cells of an
+        approximate search hold few items of a narrow filter, and liked genres may be those that it keeps out.
 
         Raises:
             ServiceUnavailable: as `search` does.
-            StoreFault: as `search` does, and where nothing is found although the user has not seen all items:
-                the index is empty, or of another load.
+            StoreFault: as `search` does, and where nothing is found although something is possible: the index is
+                empty, or of another load.
         """
-        found = self.search(user, prefix=ES_INDEX_OF_LOAD.format(load))
-        if not len(found) and user.vector and len(user.seen) < items:
+        prefix = ES_INDEX_OF_LOAD.format(load)
+        found = self.search(user, within=within, prefix=prefix)
+        if within.narrows and len(found) < min(possible, RECALL_SIZE):
+            found = self.search(user, within=within, prefix=prefix, widely=True)
+        if not len(found) and possible > 0 and (user.vector or within.narrows):
             raise StoreFault(
-                "elasticsearch", f"it found none of {items} items of the load {load} behind {ES_ALIAS}: run `make load`"
+                "elasticsearch",
+                f"it found none of {possible} items of the load {load} behind {ES_ALIAS}: run `make load`",
             )
         return found
 
-    def search(self, user: UserRecall, index: str = ES_ALIAS, prefix: str = "") -> Candidates:
+    def search(
+        self,
+        user: UserRecall,
+        index: str = ES_ALIAS,
+        prefix: str = "",
+        within: ItemFilter = EVERYTHING,
+        widely: bool = False,
+    ) -> Candidates:
         """At most RECALL_SIZE candidates, in Elasticsearch's order: by descending `_score`, then most popular first.
 
         Whether it searches exactly or approximately follows from the index. Each search names the index that it is
@@ -150,18 +195,21 @@ class ElasticsearchCaller:
             user: as for `recall_query`.
             index: an index, or the alias of the served one.
             prefix: with which the index's name must begin; an index of another name has no hits.
+            within, widely: as for `recall_query`.
 
         Raises:
             ServiceUnavailable: Elasticsearch does not respond in time, or responds with an error.
         """
         try:
             known = self._searched.get(index)
-            found = _no_candidates() if known is None else self._candidates(user, index, known, prefix)
+            found = NO_CANDIDATES
+            if known is not None and known.name.startswith(prefix):
+                found = self._candidates(index, recall_query(user, known, within, widely))
             if not len(found):
                 present = self._present(index, known)
-                if present is not known:
-                    self._searched[index] = present
-                    found = self._candidates(user, index, present, prefix)
+                self._searched[index] = present
+                if present is not known and present.name.startswith(prefix):
+                    found = self._candidates(index, recall_query(user, present, within, widely))
             return found
         except BadRequestError as error:  # of this user's values: the service responds
             raise StoreFault("elasticsearch", error) from error
@@ -178,17 +226,14 @@ class ElasticsearchCaller:
         dimensions = mappings["properties"][ES_VECTOR]["dims"]
         return SearchedIndex(name, None if centroids is None else VectorCells.decoded(centroids, dimensions))
 
-    def _candidates(self, user: UserRecall, index: str, searched: SearchedIndex, prefix: str) -> Candidates:
-        """What `search` returns of the index that is expected behind `index`; nothing where another one is."""
-        if not searched.name.startswith(prefix):
-            return _no_candidates()
+    def _candidates(self, index: str, query: dict[str, Any]) -> Candidates:
+        """The hits of a query."""
         # A node of a cluster that has a copy of the index searches it itself, rather than ask another.
-        response = self._client.search(
-            index=index, filter_path=FILTER_PATH, preference="_local", **recall_query(user, searched)
-        )
+        response = self._client.search(index=index, filter_path=FILTER_PATH, preference="_local", **query)
         hits = response.body.get("hits", {}).get("hits", [])
-        by_term = np.array([TERM_QUERY in hit["matched_queries"] for hit in hits], np.bool_)
-        by_vector = np.array([VECTOR_QUERY in hit["matched_queries"] for hit in hits], np.bool_)
+        found_by = [hit.get("matched_queries", ()) for hit in hits]  # a wide search finds some by neither query
+        by_term = np.array([TERM_QUERY in queries for queries in found_by], np.bool_)
+        by_vector = np.array([VECTOR_QUERY in queries for queries in found_by], np.bool_)
         es_scores = np.array([hit["_score"] for hit in hits], np.float64)
         return Candidates(
             itemids=np.array([int(hit["fields"][ES_ITEMID][0]) for hit in hits], np.int64),
@@ -196,8 +241,3 @@ class ElasticsearchCaller:
             by_term=by_term,
             by_vector=by_vector,
         )
-
-
-def _no_candidates() -> Candidates:
-    nothing, none = np.empty(0, np.float64), np.empty(0, np.bool_)
-    return Candidates(nothing.astype(np.int64), nothing, none, none)

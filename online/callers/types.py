@@ -104,6 +104,32 @@ class UserRecall:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemFilter:
+    """Which items a list may hold.
+
+    Attributes:
+        genres: an item has at least one of them, where there are any.
+        genres_out: it has none of these.
+        year_from, year_to: the bounds of its year, both included; an item without a year is in no bounds.
+        left_out: ids of items that it is none of.
+    """
+
+    genres: tuple[str, ...] = ()
+    genres_out: tuple[str, ...] = ()
+    year_from: int | None = None
+    year_to: int | None = None
+    left_out: tuple[int, ...] = ()
+
+    @property
+    def narrows(self) -> bool:
+        """Whether there is an item that it may keep out."""
+        return self != EVERYTHING
+
+
+EVERYTHING = ItemFilter()
+
+
+@dataclass(frozen=True, slots=True)
 class LiveUser:
     """What an event changes in Redis: liked genres, items seen, and the last TOWER_IMPRESSIONS, oldest first.
 

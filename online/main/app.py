@@ -10,6 +10,7 @@ from online.main.backends import connect
 from online.main.current import ENGINE
 from online.main.refusals import MOST_BODY_BYTES, handle_errors
 from online.main.request_log import log_requests
+from online.rules_file import rules_file
 
 BLUEPRINTS = (recommendations.blueprint, events.blueprint, operations.blueprint, page.blueprint)
 
@@ -24,7 +25,9 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     settings = settings or Settings()
     app = flask.Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
-    app.extensions[ENGINE] = engine or Engine(connect(settings), threads=settings.web_threads)
+    app.extensions[ENGINE] = engine or Engine(
+        connect(settings), threads=settings.web_threads, rules=rules_file(settings)
+    )
     log_requests(app)
     handle_errors(app)
     protect(app, settings)

@@ -4,19 +4,24 @@ Ids are integers or text, and ratings have a scale, by the data set: see dataset
 """
 
 import time
-from typing import Annotated, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from data_exchange_center.external_ids import ExternalId
-from data_exchange_center.limits import RECALL_SIZE
+from data_exchange_center.item_years import LATEST_YEAR
+from data_exchange_center.limits import RECALL_SIZE, TOWER_IMPRESSIONS
+from online.diversity import DEFAULT_DIVERSITY
+from online.paging import LONGEST_CURSOR
 
 DEFAULT_ITEMS = 50
 CLOCKS_DIFFER = (
     86_400  # seconds by which a client's clock may be ahead; a later event would stay the newest for as long
 )
 MOST_EVENTS = 100
+MOST_EXCLUDED = 500
+MOST_SESSION = TOWER_IMPRESSIONS
 
 
 def _latest() -> int:
@@ -37,14 +42,78 @@ def _integral(value: object) -> object:
 Integral = BeforeValidator(_integral)
 
 
-class RecommendRequest(BaseModel):
-    """The parameters of /recommend."""
+def _absent() -> Any:
+    """The default of a parameter that may be left out and may not be null."""
+    return None
+
+
+Timestamp = Annotated[
+    int,
+    Field(
+        ge=0,
+        description="seconds since 1970, a day from now at most",
+        json_schema_extra=lambda schema: schema.update(maximum=_latest()),
+    ),
+    AfterValidator(_not_in_the_future),
+    Integral,
+]
+Year = Annotated[int, Field(ge=0, le=LATEST_YEAR), Integral]
+
+
+class ListRequest(BaseModel):
+    """What a request asks of its list, whomever it is for."""
 
     model_config = ConfigDict(extra="forbid")
 
-    userid: ExternalId
     size: Annotated[int, Field(ge=1, le=RECALL_SIZE), Integral] = DEFAULT_ITEMS
-    explain: Annotated[bool, Field(description="adds times, ranks and the user's features")] = False
+    explain: Annotated[bool, Field(description="adds times, ranks, rules and the user's features")] = False
+    exclude: list[ExternalId] = Field(default_factory=list)
+    genres: list[str] = Field(default_factory=list)
+    genres_out: list[str] = Field(default_factory=list)
+    year_from: Annotated[Year, Field(description="items of this year or a later one")] = Field(default_factory=_absent)
+    year_to: Annotated[Year, Field(description="items of this year or an earlier one")] = Field(default_factory=_absent)
+    cursor: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=LONGEST_CURSOR,
+            pattern="^[A-Za-z0-9_-]+$",
+            description="of the page before, as its response has it; what was shown up to there does not come again",
+        ),
+    ] = Field(default_factory=_absent)
+    diversity: Annotated[
+        float,
+        Field(ge=0, le=1, allow_inf_nan=False, description="0: the order of the scores; 1: items unlike each other"),
+    ] = DEFAULT_DIVERSITY
+    because: Annotated[bool, Field(description="adds to each item the liked ones that it is most like")] = False
+
+
+class OfUser(BaseModel):
+    """For whom."""
+
+    userid: ExternalId
+
+
+class RecommendRequest(ListRequest, OfUser):
+    """The parameters of /recommend."""
+
+
+class SessionItem(BaseModel):
+    """An item that someone without an account looked at or rated."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    itemid: ExternalId
+    rating: float = Field(default_factory=_absent)
+    ts: Annotated[Timestamp, Field(description="the time of the item before, unless given")] = Field(
+        default_factory=_absent
+    )
+
+
+class SessionRequest(ListRequest):
+    """The parameters of /recommend for someone without an account: nothing of the session is kept."""
+
+    session: list[SessionItem]
 
 
 class HistoryRequest(BaseModel):
@@ -63,16 +132,7 @@ class Event(BaseModel):
     userid: ExternalId
     itemid: ExternalId
     rating: float
-    ts: Annotated[
-        int,
-        Field(
-            ge=0,
-            description="seconds since 1970, a day from now at most",
-            json_schema_extra=lambda schema: schema.update(maximum=_latest()),
-        ),
-        AfterValidator(_not_in_the_future),
-        Integral,
-    ]
+    ts: Timestamp
 
 
 class Ranks(BaseModel):
@@ -81,6 +141,20 @@ class Ranks(BaseModel):
     recall: int
     term: int | None
     vector: int | None
+
+
+class Reason(TypedDict):
+    """An item that the user liked lately, and how like it the recommended one is: the cosine of their vectors."""
+
+    itemid: int
+    title: str
+    likeness: float
+
+
+class TextReason(Reason):
+    """The same where the items' ids are text."""
+
+    itemid: str  # type: ignore[misc]
 
 
 class Item(TypedDict):
@@ -96,12 +170,15 @@ class Item(TypedDict):
     logit: Annotated[float | None, Field(description="none where the ranking model had no part")]
     recalled_by: list[str]
     ranks: NotRequired[Ranks]
+    rules: NotRequired[Annotated[list[str], Field(description="that acted on the item")]]
+    because: NotRequired[Annotated[list[Reason], Field(description="the most alike first; none where none is alike")]]
 
 
 class TextItem(Item):
     """The same where the items' ids are text."""
 
     itemid: str  # type: ignore[misc]
+    because: NotRequired[list[TextReason]]  # type: ignore[misc]
 
 
 class Explanation(BaseModel):
@@ -114,15 +191,30 @@ class Explanation(BaseModel):
     user_features: dict[str, int]
 
 
+class Applied(BaseModel):
+    """What the list was narrowed and ordered by, beside the user's taste."""
+
+    exclude: Annotated[int | None, Field(description="items left out because the request says so")] = None
+    genres: list[str] | None = None
+    genres_out: list[str] | None = None
+    year_from: int | None = None
+    year_to: int | None = None
+    diversity: float | None = None
+    rules: Annotated[list[str] | None, Field(description="that acted on an item of the list")] = None
+    session: Annotated[int | None, Field(description="items that the list was made of")] = None
+
+
 class RecommendResponse(BaseModel):
     """The list, best first."""
 
-    userid: ExternalId
+    userid: Annotated[ExternalId, Field(description="none for a session")] = Field(default_factory=_absent)
     dataset: str
     model_version: str | None
     items: list[Item]
     fallback: str | None = None
     degraded: Annotated[list[str] | None, Field(description="services that could not be used")] = None
+    applied: Applied | None = None
+    cursor: Annotated[str | None, Field(description="for the next page; none where the list ends")] = None
     explain: Explanation | None = None
 
 
@@ -170,6 +262,7 @@ class ReadyResponse(BaseModel):
     ready: bool
     missing: dict[str, str]
     breakers: dict[str, str]
+    rules: Annotated[str | None, Field(description="what is wrong with RULES_FILE, whose last rules stay")] = None
 
 
 class Fault(BaseModel):

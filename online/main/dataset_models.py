@@ -1,7 +1,7 @@
 """The models of contract.py for one data set: whether its ids are integers or text, and the scale of its ratings."""
 
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, create_model
 from pydantic_core import PydanticCustomError
@@ -20,6 +20,7 @@ class Models(NamedTuple):
     """Those models that differ from data set to data set."""
 
     recommend_request: type[contract.RecommendRequest]
+    session_request: type[contract.SessionRequest]
     history_request: type[contract.HistoryRequest]
     event: type[contract.Event]
     events: TypeAdapter[list[contract.Event]]
@@ -30,16 +31,17 @@ class Models(NamedTuple):
 
 def models_of(data: ServingData) -> Models:
     """The models for the data set that is served."""
-    return models_for(data.text_ids, data.scale)
+    return models_for(data.text_ids, data.scale, data.features.categories.genres)
 
 
 @lru_cache(maxsize=4)  # a process sees another data set only when one is loaded
-def models_for(text_ids: frozenset[str], scale: RatingScale) -> Models:
+def models_for(text_ids: frozenset[str], scale: RatingScale, genres: tuple[str, ...]) -> Models:
     """The models for a data set.
 
     Args:
         text_ids: those of `userid` and `itemid` that are text.
         scale: of the ratings.
+        genres: that items may have.
     """
     users_are_text, items_are_text = Column.USERID in text_ids, Column.ITEMID in text_ids
     userid = _asked_id(users_are_text, 0, "as in the raw data; an unknown one gets popular items")
@@ -50,8 +52,11 @@ def models_for(text_ids: frozenset[str], scale: RatingScale) -> Models:
     item: Any = contract.TextItem if items_are_text else contract.Item
     rated: Any = _narrowed(contract.Rated, itemid=own_itemid)
     users: Any = list[own_userid]  # type: ignore[valid-type]
+    conditions = _conditions(itemid, genres)
+    session: Any = _session(_narrowed(contract.SessionItem, itemid=itemid, rating=rating))
     return Models(
-        recommend_request=_narrowed(contract.RecommendRequest, userid=userid),
+        recommend_request=_narrowed(contract.RecommendRequest, userid=userid, **conditions),
+        session_request=_narrowed(contract.SessionRequest, session=session, **conditions),
         history_request=_narrowed(contract.HistoryRequest, userid=userid),
         event=event,
         events=TypeAdapter(list[event]),  # type: ignore[valid-type]
@@ -63,8 +68,31 @@ def models_for(text_ids: frozenset[str], scale: RatingScale) -> Models:
 
 def _narrowed(base: type[Model], **types: Any) -> type[Model]:
     """The model with these fields of these types, under its own name: that is what /openapi.json calls it."""
-    fields: Any = {name: (kind, ...) for name, kind in types.items()}
+    fields: Any = {}
+    for name, kind in types.items():
+        default = base.model_fields[name].default_factory
+        fields[name] = (kind, ... if default is None else Field(default_factory=default))
     return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
+
+
+def _session(item: Any) -> Any:
+    """The type of a session of such items."""
+    about = "in order, the newest last; without a rating an item counts as liked"
+    return Annotated[list[item], Field(min_length=1, max_length=contract.MOST_SESSION, description=about)]
+
+
+def _conditions(itemid: Any, genres: tuple[str, ...]) -> dict[str, Any]:
+    """The types of the lists by which a request narrows the catalogue."""
+    excluded: Any = Annotated[
+        list[itemid], Field(max_length=contract.MOST_EXCLUDED, description="items that the list is to leave out")
+    ]
+    genre: Any = Literal[genres] if genres else str
+    most = len(genres)
+    return {
+        "exclude": excluded,
+        "genres": Annotated[list[genre], Field(max_length=most, description="items of one of these at least")],
+        "genres_out": Annotated[list[genre], Field(max_length=most, description="items of none of these")],
+    }
 
 
 def _asked_id(is_text: bool, lowest: int, about: str) -> Any:

@@ -7,6 +7,7 @@ from openapi_pydantic.util import PydanticSchema, construct_open_api_with_schema
 from pydantic import BaseModel
 
 from data_exchange_center.dataset import MOVIELENS_SCALE, RatingScale
+from data_exchange_center.vocabularies import GENRES
 from online.main import contract
 from online.main.dataset_models import Models, models_for
 
@@ -29,8 +30,15 @@ def _responses(model: type[BaseModel], *others: tuple[int, type[BaseModel], str]
 def _query(model: type[BaseModel]) -> list[Described]:
     """A parameter for each field of the model, with the field's own schema."""
     schema = model.model_json_schema()
+    many = {"style": "form", "explode": True}  # repeated, since names and text ids may hold commas
     return [
-        {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": rule}
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "schema": rule,
+            **(many if rule.get("type") == "array" else {}),
+        }
         for name, rule in schema["properties"].items()
     ]
 
@@ -46,15 +54,18 @@ TOKEN = {"type": "http", "scheme": "bearer", "description": "the token of EVENTS
 
 
 def openapi_document(
-    text_ids: frozenset[str] = frozenset(), scale: RatingScale = MOVIELENS_SCALE, asks_for_token: bool = False
+    text_ids: frozenset[str] = frozenset(),
+    scale: RatingScale = MOVIELENS_SCALE,
+    genres: tuple[str, ...] = GENRES,
+    asks_for_token: bool = False,
 ) -> Described:
     """The document, version 3.1; never kept, since the latest time of an event moves on.
 
     Args:
-        text_ids, scale: of the data set; see dataset_models.py.
+        text_ids, scale, genres: of the data set; see dataset_models.py.
         asks_for_token: whether EVENTS_TOKEN is set.
     """
-    paths = _paths(models_for(text_ids, scale))
+    paths = _paths(models_for(text_ids, scale, genres))
     content: Described = {"openapi": "3.1.1", "info": {"title": "recsys_pipeline", "version": "1"}, "paths": paths}
     if asks_for_token:
         paths["/events"]["post"]["security"] = [{"token": []}]
@@ -66,7 +77,7 @@ def openapi_document(
 
 def _paths(models: Models) -> dict[str, Described]:
     many = {"type": "array", "items": _schema(models.event), "minItems": 1, "maxItems": contract.MOST_EVENTS}
-    top = "The top items for a user"
+    top = "The top items for a user, or for someone without an account by the items of their session"
     no_redis = (503, contract.ErrorResponse, "Redis does not respond.")
     not_recorded = (
         503,
@@ -82,8 +93,15 @@ def _paths(models: Models) -> dict[str, Described]:
             },
             "post": {
                 "summary": top,
-                "requestBody": {"required": True, **_json(_schema(models.recommend_request))},
-                "responses": _responses(models.recommend_response, *BAD_BODY),
+                "requestBody": {
+                    "required": True,
+                    **_json({"anyOf": [_schema(models.recommend_request), _schema(models.session_request)]}),
+                },
+                "responses": _responses(
+                    models.recommend_response,
+                    *BAD_BODY,
+                    (404, contract.ErrorResponse, "An item of the session is not in the catalogue."),
+                ),
             },
         },
         "/events": {

@@ -24,6 +24,8 @@ def get_ready() -> flask.Response:
     engine = current_engine()
     missing = engine.readiness.missing(engine.snapshot.data.expected)
     response = contract.ReadyResponse(ready=not missing, missing=missing, breakers=engine.breakers.states())
+    if engine.rules.fault:
+        response.rules = engine.rules.fault  # the server is ready all the same: the last rules are in force
     return as_json(response, 503 if missing else 200)
 
 
@@ -38,4 +40,4 @@ def get_metrics() -> flask.Response:
 def get_openapi() -> flask.Response:
     """The contract."""
     data = current_engine().snapshot.data
-    return flask.jsonify(openapi_document(data.text_ids, data.scale, asks_for_token()))
+    return flask.jsonify(openapi_document(data.text_ids, data.scale, data.features.categories.genres, asks_for_token()))

@@ -12,6 +12,8 @@ from data_exchange_center.external_ids import ExternalId
 from online.callers.types import Candidates, Impression
 from online.main import contract
 from online.main.dataset_models import models_of
+from online.paging import cursor_after
+from online.reasons import reasons
 from online.recommendation import Recommendation
 from online.serving_data import UNKNOWN_ITEM_METADATA, ItemMetadata, ServingData
 
@@ -21,21 +23,35 @@ def as_json(model: BaseModel, status: int = 200) -> flask.Response:
     return flask.Response(model.model_dump_json(exclude_unset=True), status, mimetype="application/json")
 
 
-def recommend_response(userid: ExternalId, recommendation: Recommendation, explain: bool) -> contract.RecommendResponse:
-    """The response of /recommend; `explain` adds how the list came about."""
-    data = recommendation.snapshot.data
+def recommend_response(
+    userid: ExternalId | None, recommendation: Recommendation, asked: contract.ListRequest, reader: bytes, session: int
+) -> contract.RecommendResponse:
+    """The response of /recommend.
+
+    Args:
+        userid: None for a session.
+        recommendation: the list.
+        asked: whether to explain it, and to say because of what each item is in it.
+        reader: the tag by which the next page's cursor is known as this person's.
+        session: how many items the session has.
+    """
+    data, explain = recommendation.snapshot.data, asked.explain
     fields: dict[str, Any] = {
-        "userid": userid,
+        **({} if userid is None else {"userid": userid}),
         "dataset": data.dataset,
         "model_version": recommendation.model_version,
-        "items": _lines(recommendation, explain),
+        "items": _lines(recommendation, explain, asked.because),
     }
     if recommendation.fallback:
         fields["fallback"] = recommendation.fallback
     if degraded := recommendation.degraded:
         fields["degraded"] = degraded
+    if applied := _applied(recommendation, session):
+        fields["applied"] = applied
     if explain:
         fields["explain"] = _explanation(recommendation)
+    if cursor := _next_cursor(recommendation, reader):
+        fields["cursor"] = cursor
     # Validated as a whole, in pydantic's own core: a model for each of the 50 lines takes three times as long.
     return models_of(data).recommend_response.model_validate(fields)
 
@@ -68,10 +84,20 @@ def _external_itemid(itemid: int, item: ItemMetadata, data: ServingData) -> Exte
     return item.external_id if Column.ITEMID in data.text_ids else itemid
 
 
-def _lines(recommendation: Recommendation, explain: bool) -> list[dict[str, Any]]:
+def _next_cursor(recommendation: Recommendation, reader: bytes) -> str | None:
+    """The cursor of the next page; None behind an empty one."""
+    if not recommendation.items:
+        return None
+    table, shown = recommendation.snapshot.data.table, recommendation.options.shown
+    rows = table.rows([*shown, *(item.itemid for item in recommendation.items)])
+    return cursor_after(rows[rows >= 0], reader, table)
+
+
+def _lines(recommendation: Recommendation, explain: bool, because: bool) -> list[dict[str, Any]]:
     """One dictionary for each item of the list, best first."""
     data = recommendation.snapshot.data
     ranks = _ranks(recommendation.candidates) if explain else {}
+    reasons_of = _reasons_of(recommendation) if because else {}
     lines = []
     for itemid, score, recall_score, logit, recalled_by in recommendation.items:
         item = data.items.get(itemid, UNKNOWN_ITEM_METADATA)
@@ -89,7 +115,26 @@ def _lines(recommendation: Recommendation, explain: bool) -> list[dict[str, Any]
         }
         if itemid in ranks:
             line["ranks"] = ranks[itemid]
+        if explain and itemid in recommendation.acted:
+            line["rules"] = recommendation.acted[itemid]
+        if because:
+            line["because"] = _reasons(reasons_of[itemid], data)
         lines.append(line)
+    return lines
+
+
+def _reasons_of(recommendation: Recommendation) -> dict[int, list[tuple[int, float]]]:
+    """See reasons.py."""
+    itemids = [item.itemid for item in recommendation.items]
+    recent = recommendation.user.recent if recommendation.user else ()
+    return dict(zip(itemids, reasons(itemids, recent, recommendation.snapshot.data), strict=True))
+
+
+def _reasons(of_item: Sequence[tuple[int, float]], data: ServingData) -> list[dict[str, Any]]:
+    lines = []
+    for itemid, likeness in of_item:
+        item = data.items[itemid]
+        lines.append({"itemid": _external_itemid(itemid, item, data), "title": item.title, "likeness": likeness})
     return lines
 
 
@@ -119,3 +164,20 @@ def _explanation(recommendation: Recommendation) -> dict[str, Any]:
         "seen": len(user.seen) if user else 0,
         "user_features": {} if features is None else dict(zip(names, features.tolist(), strict=True)),
     }
+
+
+def _applied(recommendation: Recommendation, session: int) -> dict[str, Any]:
+    """What the list was narrowed and ordered by; empty where it was by the user's taste alone."""
+    options = recommendation.options
+    within = options.within
+    applied = {
+        "exclude": len(within.left_out) or None,
+        "genres": within.genres or None,
+        "genres_out": within.genres_out or None,
+        "year_from": within.year_from,
+        "year_to": within.year_to,
+        "diversity": options.diversity or None,
+        "rules": sorted({name for names in recommendation.acted.values() for name in names}) or None,
+        "session": session or None,
+    }
+    return {name: value for name, value in applied.items() if value is not None}

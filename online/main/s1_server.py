@@ -20,6 +20,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
+from online.rules_file import rules_file
 from online.serving_data import ServingData
 
 MOST_CONNECTIONS = 2000  # of a worker; more wait until one ends
@@ -101,7 +102,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--debug", action="store_true", help="Flask's development server instead of gunicorn")
     arguments, settings = parser.parse_args(), Settings()
-    ServingData.load()  # a missing artefact is a sentence here, and a crash loop of workers later
+    # A missing artefact, or a wrong rule, is a sentence here, and a crash loop of workers later.
+    rules_file(settings).start(ServingData.load())
     if arguments.debug:
         from online.main.app import create_app
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.quality.artefact_backends import ArtefactRecallIndex
 from data_exchange_center import catalogue, vector_cells
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from data_exchange_center.limits import RECALL_SIZE, VECTOR_RECALL_SIZE
@@ -16,7 +17,7 @@ from offline_to_online.recall.item_index import create_index, fill_index, item_d
 from offline_to_online.recall.s2_item_to_es import cells_of
 from offline_to_online.recall.user_recall import users_to_load
 from online.callers.es_caller import ElasticsearchCaller, SearchedIndex, elasticsearch_client, recall_query
-from online.callers.types import ServiceUnavailable, StoreFault, UserRecall
+from online.callers.types import ItemFilter, ServiceUnavailable, StoreFault, UserRecall
 from online.serving_data import ServingData
 from tests.conftest import Stack
 from tests.online.stand_ins import DATA
@@ -50,6 +51,34 @@ def test_scores_are_inner_products_with_a_bonus_for_liked_genres(caller: Elastic
     np.testing.assert_allclose(found.scores, expected, rtol=1e-4, atol=1e-4)
     assert not set(found.itemids.tolist()) & set(user.seen)
     assert (found.by_term | found.by_vector).all()
+
+
+FILTERS = (
+    ItemFilter(genres=("Western",)),
+    ItemFilter(genres=("Western", "Musical"), genres_out=("Comedy",)),
+    ItemFilter(year_from=1990, year_to=1991),
+    ItemFilter(genres=("Film-Noir",), year_to=1950),
+    ItemFilter(year_from=1900),
+    ItemFilter(year_from=2000, year_to=1999),
+)
+
+
+@pytest.mark.parametrize("within", FILTERS)
+def test_filters_act_inside_both_queries(caller: ElasticsearchCaller, user: UserRecall, within: ItemFilter) -> None:
+    """What the arrays admit is what is found, as many as a list takes; the nearest of them by the vector."""
+    table, product = ServingData.load().table, products(user)
+    left_out = tuple(table.ids[:50].tolist())
+    within = replace(within, left_out=left_out, genres_out=(*within.genres_out, *user.terms[:1]))
+    admitted = table.ids[table.admitted(within, user.seen)].tolist()
+    found = caller.recall(user, len(admitted), load_digest(), within)
+    assert len(found) == min(len(admitted), RECALL_SIZE) and set(found.itemids.tolist()) <= set(admitted)
+    nearest = sorted(admitted, key=lambda item: -product[item])[: found.by_vector.sum()]
+    assert set(found.itemids[found.by_vector].tolist()) == set(nearest)
+    on_arrays = ArtefactRecallIndex(catalogue.SEQUENCE_ITEM_VECTORS.load()).recall(user, len(admitted), "", within)
+    assert sorted(on_arrays.itemids.tolist()) == sorted(found.itemids.tolist())
+    terms_alone = replace(user, vector=())
+    filled = caller.recall(terms_alone, len(admitted), load_digest(), within)
+    assert len(filled) == min(len(admitted), RECALL_SIZE) and set(filled.itemids.tolist()) <= set(admitted)
 
 
 def test_nearness_puts_what_the_vector_found_in_its_own_order(caller: ElasticsearchCaller, user: UserRecall) -> None:
@@ -147,7 +176,7 @@ def test_the_alias_may_be_switched_between_exact_and_approximate_search(
     client, content, users = elasticsearch_client(Settings(), 10), item_documents(), list(users_to_load().values())
     cells, name = cells_of(content, users, Settings(exact_search_up_to=1681)), ES_INDEX_OF_LOAD.format(load_digest())
     assert cells is not None and cells_of(content, users, Settings(exact_search_up_to=1682)) is None
-    alone, product = UserRecall((), user.vector, user.seen), products(user)
+    alone, product, table = UserRecall((), user.vector, user.seen), products(user), ServingData.load().table
     exact = caller.recall(alone, 1682, load_digest())
     (served_index,) = client.indices.get_alias(name=ES_ALIAS).body
     try:
@@ -163,6 +192,11 @@ def test_the_alias_may_be_switched_between_exact_and_approximate_search(
         known = [product[item] for item in found.itemids.tolist()]
         np.testing.assert_allclose(found.scores, known, rtol=1e-5, atol=1e-5)
         assert caller.recall(user, 1682, load_digest()).by_term.any()
+        for within in FILTERS:  # of which the cells nearest to the user may hold few items, or none
+            admitted = table.ids[table.admitted(within, user.seen)].tolist()
+            for asked in (alone, user):
+                narrow = caller.recall(asked, len(admitted), load_digest(), within).itemids.tolist()
+                assert len(set(narrow)) == min(len(admitted), RECALL_SIZE) and set(narrow) <= set(admitted)
         itemids = np.array([int(document["itemid"]) for document in content])
         loaded = np.array([document["vector"] for document in content])
         np.testing.assert_array_equal(stored_vectors(client, itemids, loaded.shape[1]), loaded)

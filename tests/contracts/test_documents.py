@@ -113,9 +113,9 @@ def check_request(arguments: list[str], line: str) -> None:
     assert {name for name, _ in parse_qsl(parts.query)} <= known, line
     if "-d" in arguments:
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
-        reference_ = schema.get("$ref") or schema["anyOf"][0]["$ref"]
-        fields = document["components"]["schemas"][reference_.rsplit("/", 1)[1]]["properties"]
-        assert set(json.loads(arguments[arguments.index("-d") + 1])) <= set(fields), line
+        body = set(json.loads(arguments[arguments.index("-d") + 1]))
+        names = [one["$ref"].rsplit("/", 1)[1] for one in schema.get("anyOf", [schema]) if "$ref" in one]
+        assert any(body <= set(document["components"]["schemas"][name]["properties"]) for name in names), line
 
 
 @each_page

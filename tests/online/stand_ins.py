@@ -13,9 +13,11 @@ from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from data_exchange_center.features import Entity, FeatureSet
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from online.callers.types import (
+    EVERYTHING,
     Candidates,
     Expected,
     Impression,
+    ItemFilter,
     LiveUser,
     RankingScores,
     ServedModel,
@@ -25,7 +27,7 @@ from online.callers.types import (
 )
 from online.engine import Engine
 from online.roles import ServingBackends
-from online.serving_data import ItemMetadata, ServingData
+from online.serving_data import UNKNOWN_ITEM_METADATA, ItemMetadata, ServingData
 from testkit.dataset import FEATURES
 
 DATA = ServingData(
@@ -40,6 +42,7 @@ DATA = ServingData(
     some_users=(1,),
     items={item: ItemMetadata(f"Item {item}", ("Drama",), item) for item in range(1, 6)},
     popular=((5, 1.0), (4, 0.8), (3, 0.6), (2, 0.4), (1, 0.2)),
+    vectors=np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [2, 1, 0], [0, 3, 1], [-1, 0, 0]], np.float32),  # by index
 )
 USER = UserRecall(("Drama",), (1.0,), (5, 3), (Impression(5, 5.0, 1), Impression(3, 2.0, 2)))
 CANDIDATES = Candidates(
@@ -62,6 +65,8 @@ class Services:
         self.tower = ServedModel("3", (), "h", "", "l")
         self.load = "l"
         self.users = {1: USER}
+        self.found = [0, 1, 2]  # which of the candidates the last search found
+        self.items: Mapping[int, ItemMetadata] = DATA.items
         self.live: dict[int, LiveUser] = {}
         self.calls: list[str] = []
         self.in_feast: dict[int, Mapping[str, int]] = {}
@@ -132,9 +137,26 @@ class Services:
         self._check(load)
         return self.users.get(userid)
 
-    def recall(self, user: UserRecall, items: int, load: str) -> Candidates:
+    def recall(self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING) -> Candidates:
         self._call("elasticsearch")
-        return CANDIDATES
+        self.possible = possible
+        return self._passing(CANDIDATES, within)
+
+    def _passing(self, found: Candidates, within: ItemFilter) -> Candidates:
+        """Of some candidates those that a filter admits, one by one."""
+
+        def passes(itemid: int) -> bool:
+            item = self.items.get(itemid, UNKNOWN_ITEM_METADATA)
+            return (
+                itemid not in within.left_out
+                and (not within.genres or not set(item.genres).isdisjoint(within.genres))
+                and set(item.genres).isdisjoint(within.genres_out)
+                and (within.year_from is None or (item.year is not None and item.year >= within.year_from))
+                and (within.year_to is None or (item.year is not None and item.year <= within.year_to))
+            )
+
+        rows = self.found = [row for row, itemid in enumerate(found.itemids.tolist()) if passes(itemid)]
+        return Candidates(found.itemids[rows], found.scores[rows], found.by_term[rows], found.by_vector[rows])
 
     def features(self, declared: FeatureSet, entity: Entity, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         self._call("feast")
@@ -152,11 +174,13 @@ class Services:
 
     def score(self, inputs: RankingInputs) -> tuple[RankingScores, ServedModel]:
         self._call("triton")
-        assert inputs.sparse.shape == (1, 3, 23) and inputs.dense.shape == (1, 3, 36)
-        assert inputs.recall.shape == (1, 3, 5) and inputs.recent.shape == inputs.liked.shape == (1, RANKER_IMPRESSIONS)
+        count = len(self.found)
+        assert inputs.sparse.shape == (1, count, 23) and inputs.dense.shape == (1, count, 36)
+        assert inputs.recall.shape == (1, count, 5)
+        assert inputs.recent.shape == inputs.liked.shape == (1, RANKER_IMPRESSIONS)
         self.saw_features = bool(inputs.sparse.any())
         self.saw_recent = list(zip(inputs.recent[0].tolist(), inputs.liked[0].tolist(), strict=True))
-        logits = np.array([self.logits], np.float32)
+        logits = np.array([self.logits], np.float32)[:, self.found]
         return RankingScores(logits, 2 * logits), self.model
 
 

@@ -12,7 +12,7 @@ import pytest
 from data_exchange_center.dataset import RatingScale
 from data_exchange_center.external_ids import LONGEST_ID, internal_id
 from data_exchange_center.settings import Settings
-from online.callers.types import Candidates, Impression, LiveUser, UserRecall
+from online.callers.types import EVERYTHING, Candidates, Impression, ItemFilter, LiveUser, UserRecall
 from online.engine import Engine
 from online.main import page
 from online.main.app import create_app
@@ -48,11 +48,11 @@ class TextServices(Services):
     def __init__(self, data: ServingData, found: tuple[int, ...] | None = None) -> None:
         super().__init__()
         keys = list(data.items)
-        self.found = found or (keys[0], keys[1], keys[3])
+        self.items, self.recalled = data.items, found or (keys[0], keys[1], keys[3])
         self.users = {data.users[0]: UserRecall(("Drama",), (1.0,), (keys[4],), (Impression(keys[4], 5.0, 1),))}
 
-    def recall(self, user: UserRecall, items: int, load: str) -> Candidates:
-        return dataclasses.replace(CANDIDATES, itemids=np.array(self.found))
+    def recall(self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING) -> Candidates:
+        return self._passing(dataclasses.replace(CANDIDATES, itemids=np.array(self.recalled)), within)
 
 
 def client_of(data: ServingData, services: Services | None = None) -> Iterator[flask.testing.FlaskClient]:
