@@ -11,6 +11,7 @@ from online.recommendation import Recommendation
 from online.recommender import Recommender
 from online.roles import ServingBackends
 from online.serving_data import ServingData
+from online.similar_items import SimilarItems
 from online.snapshot import Snapshot
 from online.user_events import UserEvents
 
@@ -43,6 +44,7 @@ class Engine:
         """
         self.breakers = Breakers()
         self.recommender = Recommender(backends, self.breakers)
+        self.similar_items = SimilarItems(backends, self.breakers)
         self.user_events = UserEvents(backends, self.breakers)
         self.readiness = Readiness(backends, threads)
         self.freshness = Freshness(

@@ -1,7 +1,8 @@
 """The roles that serve a request, as protocols: each declares what its role does, and nothing about who plays it.
 
-Redis, Elasticsearch, Feast and Triton, which plays two, serve in the server (online/callers/), the artefacts in the
-evaluation, and small stand-ins in the tests. A role that cannot do its part raises ServiceUnavailable.
+Redis, Elasticsearch, Feast and Triton serve in the server (online/callers/), Elasticsearch and Triton in two roles each,
+the artefacts in the evaluation, and small stand-ins in the tests. A role that cannot do its part raises
+ServiceUnavailable.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,16 @@ from typing import Protocol
 from data_exchange_center.arrays import BoolArray, Float32Array, FloatArray, Int64Array
 from data_exchange_center.assembler import RankingInputs
 from data_exchange_center.features import Entity, FeatureSet
-from online.callers.types import Candidates, Expected, Impression, LiveUser, RankingScores, ServedModel, UserRecall
+from online.callers.types import (
+    Candidates,
+    Expected,
+    Impression,
+    LiveUser,
+    RankingScores,
+    ServedModel,
+    SimilarItem,
+    UserRecall,
+)
 
 Features = tuple[Int64Array, BoolArray]  # [n, columns] values, zeros where absent; [n] whether the entity is known
 
@@ -55,6 +65,13 @@ class RecallIndex(Pingable, Protocol):
         """Candidates from a catalogue of so many items, of the load with this digest, best first."""
 
 
+class SimilarIndex(Protocol):
+    """Holds the neighbours of each item."""
+
+    def similar(self, itemid: int, load: str) -> tuple[SimilarItem, ...]:
+        """The neighbours of an item of the catalogue, of the load with this digest, best first."""
+
+
 class FeatureStore(Pingable, Protocol):
     """Holds the features of users and items."""
 
@@ -91,6 +108,7 @@ class ServingBackends:
 
     recall_store: RecallStore
     recall_index: RecallIndex
+    similar_index: SimilarIndex
     feature_store: FeatureStore
     ranking_model: RankingModel
     user_tower: UserTower

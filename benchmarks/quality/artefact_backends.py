@@ -23,7 +23,16 @@ from offline.recall.interactions import Parts
 from offline.recall.s3_sequence_recall import vectors_after
 from offline.recall.sequence_tower import SequenceTower, tower_from
 from offline_to_online.recall.user_recall import latest_impressions, users_to_load
-from online.callers.types import Candidates, Expected, Impression, LiveUser, RankingScores, ServedModel, UserRecall
+from online.callers.types import (
+    Candidates,
+    Expected,
+    Impression,
+    LiveUser,
+    RankingScores,
+    ServedModel,
+    SimilarItem,
+    UserRecall,
+)
 from online.roles import Features, ServingBackends
 
 
@@ -116,6 +125,21 @@ class ArtefactRecallIndex:
         return genre_flags([user.terms], self._genres).astype(bool)
 
 
+class ArtefactSimilarIndex:
+    """The neighbours of the artefacts, in place of Elasticsearch."""
+
+    def __init__(self) -> None:
+        """Reads them."""
+        columns = (column.to_pylist() for column in catalogue.SIMILAR_ITEMS.load().columns)
+        self._similar = {
+            itemid: tuple(map(SimilarItem, itemids, scores)) for itemid, itemids, scores in zip(*columns, strict=True)
+        }
+
+    def similar(self, itemid: int, load: str = "") -> tuple[SimilarItem, ...]:
+        """The neighbours of an item of the catalogue, best first."""
+        return self._similar[itemid]
+
+
 class ArtefactFeatureStore:
     """The serving rows of the artefacts, in place of Feast."""
 
@@ -191,6 +215,7 @@ class ArtefactBackends(ServingBackends):
 
     recall_store: ArtefactRecallStore
     recall_index: ArtefactRecallIndex
+    similar_index: ArtefactSimilarIndex
     feature_store: ArtefactFeatureStore
     ranking_model: ArtefactRankingModel
     user_tower: ArtefactUserTower
@@ -203,6 +228,7 @@ class ArtefactBackends(ServingBackends):
         return cls(
             ArtefactRecallStore(catalogue.SEQUENCE_USER_VECTORS.load()),
             ArtefactRecallIndex(catalogue.SEQUENCE_ITEM_VECTORS.load()),
+            ArtefactSimilarIndex(),
             ArtefactFeatureStore(),
             ArtefactRankingModel(ranker),
             ArtefactUserTower(tower),
@@ -220,6 +246,7 @@ class ArtefactBackends(ServingBackends):
         return ArtefactBackends(
             ArtefactRecallStore(user_vectors),
             ArtefactRecallIndex(item_vectors),
+            self.similar_index,
             self.feature_store,
             ArtefactRankingModel(ranker),
             ArtefactUserTower(funnel.tower),

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 
 from data_exchange_center.external_ids import ExternalId
 from data_exchange_center.limits import RECALL_SIZE
+from data_exchange_center.similar_items import MEASURED_AT, MOST_SIMILAR
 
 DEFAULT_ITEMS = 50
 CLOCKS_DIFFER = (
@@ -45,6 +46,16 @@ class RecommendRequest(BaseModel):
     userid: ExternalId
     size: Annotated[int, Field(ge=1, le=RECALL_SIZE), Integral] = DEFAULT_ITEMS
     explain: Annotated[bool, Field(description="adds times, ranks and the user's features")] = False
+
+
+class SimilarRequest(BaseModel):
+    """The parameters of /similar."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    itemid: ExternalId
+    size: Annotated[int, Field(ge=1, le=MOST_SIMILAR), Integral] = MEASURED_AT
+    userid: ExternalId | None = None
 
 
 class HistoryRequest(BaseModel):
@@ -124,6 +135,30 @@ class RecommendResponse(BaseModel):
     fallback: str | None = None
     degraded: Annotated[list[str] | None, Field(description="services that could not be used")] = None
     explain: Explanation | None = None
+
+
+class SimilarLine(BaseModel):
+    """An item that the same people like next."""
+
+    itemid: ExternalId
+    title: str
+    genres: list[str]
+    score: Annotated[
+        float,
+        Field(
+            description="the share of the likes after the item, shrunk towards its vector; with `fallback` popularity"
+        ),
+    ]
+
+
+class SimilarResponse(BaseModel):
+    """The items most like an item, best first."""
+
+    itemid: ExternalId
+    dataset: str
+    items: list[SimilarLine]
+    fallback: str | None = None
+    degraded: Annotated[list[str] | None, Field(description="services that could not be used")] = None
 
 
 class Rated(BaseModel):

@@ -1,6 +1,8 @@
 """The models of contract.py for one data set: whether its ids are integers or text, and the scale of its ratings."""
 
+from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, create_model
@@ -20,10 +22,12 @@ class Models(NamedTuple):
     """Those models that differ from data set to data set."""
 
     recommend_request: type[contract.RecommendRequest]
+    similar_request: type[contract.SimilarRequest]
     history_request: type[contract.HistoryRequest]
     event: type[contract.Event]
     events: TypeAdapter[list[contract.Event]]
     recommend_response: type[contract.RecommendResponse]
+    similar_response: type[contract.SimilarResponse]
     history_response: type[contract.HistoryResponse]
     users_response: type[contract.UsersResponse]
 
@@ -46,24 +50,32 @@ def models_for(text_ids: frozenset[str], scale: RatingScale) -> Models:
     itemid = _asked_id(items_are_text, 1, "of the catalogue")
     rating = Annotated[float, Field(ge=scale.lowest, le=scale.highest, allow_inf_nan=False)]
     event = _narrowed(contract.Event, userid=userid, itemid=itemid, rating=rating)
+    seen_by = _asked_id(users_are_text, 0, "whose seen items are left out")
     own_userid, own_itemid = (str if is_text else int for is_text in (users_are_text, items_are_text))
     item: Any = contract.TextItem if items_are_text else contract.Item
     rated: Any = _narrowed(contract.Rated, itemid=own_itemid)
+    line: Any = _narrowed(contract.SimilarLine, itemid=own_itemid)
     users: Any = list[own_userid]  # type: ignore[valid-type]
     return Models(
         recommend_request=_narrowed(contract.RecommendRequest, userid=userid),
+        similar_request=_narrowed(contract.SimilarRequest, {"userid": seen_by}, itemid=itemid),
         history_request=_narrowed(contract.HistoryRequest, userid=userid),
         event=event,
         events=TypeAdapter(list[event]),  # type: ignore[valid-type]
         recommend_response=_narrowed(contract.RecommendResponse, userid=own_userid, items=list[item]),
+        similar_response=_narrowed(contract.SimilarResponse, itemid=own_itemid, items=list[line]),
         history_response=_narrowed(contract.HistoryResponse, userid=own_userid, items=list[rated]),
         users_response=_narrowed(contract.UsersResponse, users=users),
     )
 
 
-def _narrowed(base: type[Model], **types: Any) -> type[Model]:
-    """The model with these fields of these types, under its own name: that is what /openapi.json calls it."""
+def _narrowed(base: type[Model], optional: Mapping[str, Any] = MappingProxyType({}), **types: Any) -> type[Model]:
+    """The model with these fields of these types, under its own name: that is what /openapi.json calls it.
+
+    An optional field is None where it is not given, and cannot be given as null.
+    """
     fields: Any = {name: (kind, ...) for name, kind in types.items()}
+    fields |= {name: (kind, None) for name, kind in optional.items()}
     return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
 
 

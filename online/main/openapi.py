@@ -86,6 +86,18 @@ def _paths(models: Models) -> dict[str, Described]:
                 "responses": _responses(models.recommend_response, *BAD_BODY),
             },
         },
+        "/similar": {
+            "get": {
+                "summary": "The items most like an item",
+                "parameters": _query(models.similar_request),
+                "responses": {
+                    **_responses(
+                        models.similar_response, BAD, (404, contract.ErrorResponse, "The item is not in the catalogue.")
+                    ),
+                    **TOO_LONG,
+                },
+            }
+        },
         "/events": {
             "post": {
                 "summary": "Ratings that have just been given, one or a list: all are recorded, or none",

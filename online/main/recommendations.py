@@ -10,7 +10,7 @@ from online.main.current import current_engine
 from online.main.dataset_models import models_of
 from online.main.parsing import parse_body, parse_query
 from online.main.request_log import note_recommendation
-from online.main.responses import as_json, recommend_response
+from online.main.responses import as_json, recommend_response, server_timing
 
 blueprint = flask.Blueprint("recommendations", __name__)
 
@@ -41,6 +41,5 @@ def _recommend(parse: Callable[[type[RecommendRequest]], RecommendRequest]) -> f
         **{name: value for name, value in notes.items() if value},
     )
     response = as_json(content)
-    times = (f"{name};dur={seconds * 1000:.2f}" for name, seconds in recommendation.stages.items())
-    response.headers["Server-Timing"] = ", ".join(times)
+    response.headers["Server-Timing"] = server_timing(recommendation.stages)
     return response

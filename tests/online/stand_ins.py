@@ -20,6 +20,7 @@ from online.callers.types import (
     RankingScores,
     ServedModel,
     ServiceUnavailable,
+    SimilarItem,
     StoreFault,
     UserRecall,
 )
@@ -48,6 +49,9 @@ CANDIDATES = Candidates(
     by_term=np.array([True, False, True]),
     by_vector=np.array([True, True, False]),
 )
+
+
+SIMILAR = (SimilarItem(3, 0.3), SimilarItem(1, 0.2), SimilarItem(4, 0.1))
 
 
 class Services:
@@ -136,6 +140,10 @@ class Services:
         self._call("elasticsearch")
         return CANDIDATES
 
+    def similar(self, itemid: int, load: str) -> tuple[SimilarItem, ...]:
+        self._call("elasticsearch")
+        return tuple(line for line in SIMILAR if line.itemid != itemid) if itemid != 5 else ()
+
     def features(self, declared: FeatureSet, entity: Entity, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         self._call("feast")
         values = np.ones((len(ids), len(declared.entity_columns(entity))), np.int64)
@@ -162,7 +170,7 @@ class Services:
 
 def backends_of(services: Services, **others: Any) -> ServingBackends:
     """The services in all roles, but for those that `others` play."""
-    roles = dict.fromkeys(("recall_store", "recall_index", "feature_store", "ranking_model", "user_tower"), services)
+    roles = dict.fromkeys(ServingBackends.__dataclass_fields__, services)
     return ServingBackends(**{**roles, **others})
 
 
