@@ -1,7 +1,7 @@
 """The roles that serve a request, as protocols: each declares what its role does, and nothing about who plays it.
 
-Redis, Elasticsearch, Feast and Triton serve in the server (online/callers/), Elasticsearch and Triton in two roles each,
-the artefacts in the evaluation, and small stand-ins in the tests. A role that cannot do its part raises
+Redis, Elasticsearch, Feast and Triton serve in the server (online/callers/), Elasticsearch and Triton in two roles
+each, the artefacts in the evaluation, and small stand-ins in the tests. A role that cannot do its part raises
 ServiceUnavailable.
 """
 

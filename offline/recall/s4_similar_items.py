@@ -105,17 +105,12 @@ def main() -> None:
     with writing(WRITES) as out:
         out.save(catalogue.SIMILAR_ITEMS, table)
         out.save(catalogue.SIMILAR_ITEMS_METRICS, metrics)
-    settings = metrics.chosen
-    print(f"data set {dataset.dataset}: up to {NEIGHBOURS} similar ones of {len(known):,} of {len(table):,} items")
-    print(
-        f"  chosen on valid: after {settings.after}, decay {settings.decay:g}, the vectors worth "
-        f"{settings.prior_weight:g} likes; co-popularity's window {metrics.co_popularity_window}"
-    )
-    print(f"  {'on test':<13}  Recall@{MEASURED_AT}  gain of the blend")
-    for name, recall in measured.items():
-        low, high = recall.gain_interval or recall.interval
-        gain = "" if recall.gain_of_blend is None else f"  {recall.gain_of_blend:+.4f} ({low:+.4f} to {high:+.4f})"
-        print(f"  {name:<13}  {recall.recall:.4f}{gain and '   ' + gain}")
+    low, high = metrics.co_popularity.gain_interval or (0.0, 0.0)
+    worth = f"the vectors worth {metrics.chosen.prior_weight:g} likes"
+    print(f"data set {dataset.dataset}, {worth}; of the next {HORIZON} likes on test:")
+    print(f"  popularity     Recall@{MEASURED_AT} {metrics.popularity.recall:.4f}")
+    print(f"  co-popularity  Recall@{MEASURED_AT} {metrics.co_popularity.recall:.4f}")
+    print(f"  similar items  Recall@{MEASURED_AT} {metrics.blend.recall:.4f} ({low:+.4f} to {high:+.4f})")
 
 
 if __name__ == "__main__":
