@@ -107,10 +107,11 @@ def main() -> None:
         out.save(catalogue.SIMILAR_ITEMS_METRICS, metrics)
     low, high = metrics.co_popularity.gain_interval or (0.0, 0.0)
     worth = f"the vectors worth {metrics.chosen.prior_weight:g} likes"
-    print(f"data set {dataset.dataset}, {worth}; of the next {HORIZON} likes on test:")
-    print(f"  popularity     Recall@{MEASURED_AT} {metrics.popularity.recall:.4f}")
-    print(f"  co-popularity  Recall@{MEASURED_AT} {metrics.co_popularity.recall:.4f}")
-    print(f"  similar items  Recall@{MEASURED_AT} {metrics.blend.recall:.4f} ({low:+.4f} to {high:+.4f})")
+    print(f"data set {dataset.dataset}, {worth}; Recall@{MEASURED_AT} of the next {HORIZON} likes on test:")
+    print(
+        f"  popularity {metrics.popularity.recall:.4f}, co-popularity {metrics.co_popularity.recall:.4f}, "
+        f"similar items {metrics.blend.recall:.4f} ({low:+.4f} to {high:+.4f})"
+    )
 
 
 if __name__ == "__main__":
