@@ -11,7 +11,8 @@ from data_exchange_center import documents
 from data_exchange_center.artefact import Array, Json, StateDict
 from data_exchange_center.columns import Column
 from data_exchange_center.dataset import DatasetDocument
-from data_exchange_center.schemas import IMPRESSION, Field, external_field, feature_fields, fields
+from data_exchange_center.schemas import IMPRESSION, SIMILAR, Field, external_field, feature_fields, fields
+from data_exchange_center.similar_items import SimilarItemsMetrics
 from data_exchange_center.table_artefact import Table
 
 _SPLIT = "offline/preprocess/s1_data_split.py"
@@ -19,6 +20,7 @@ _TERMS = "offline/preprocess/s2_term_trans.py"
 _TERM_RECALL = "offline/recall/s1_term_recall.py"
 _VECTOR_RECALL = "offline/recall/s2_vector_recall.py"
 _SEQUENCE_RECALL = "offline/recall/s3_sequence_recall.py"
+_SIMILAR = "offline/recall/s4_similar_items.py"
 _FEATURES = "offline/rank/s1_feature_engi.py"
 _RANKER = "offline/rank/s3_candidate_ranker.py"
 _TRAIN = "offline/rank/s2_model_train.py"
@@ -34,6 +36,11 @@ DATASET = Json(
 def _of_dataset(columns: Callable[[DatasetDocument], list[Field]]) -> Callable[[], pa.Schema]:
     """A schema whose columns follow from the present data set."""
     return lambda: pa.schema(columns(DATASET.load()))
+
+
+def _vectors(name: str, writer: str, about: str) -> Array:
+    """Vectors, in single precision."""
+    return Array(f"offline/recall/{name}.npy", writer, about, dtype="float32")
 
 
 USERS = Table(
@@ -132,43 +139,27 @@ TERM_RECALL_METRICS = Json(
     "Hit rate and Recall@200 of term recall on test.",
     documents.TermRecallMetrics,
 )
-USER_VECTORS = Array(
-    "offline/recall/user_vectors.npy",
+USER_VECTORS = _vectors(
+    "user_vectors",
     _VECTOR_RECALL,
     "[users + 1, dim] by user_index: inner product with an item vector = FM score up to a per-user constant. Fitted to "
     "all offline rows, as what is served: the ranker knows them.",
-    dtype="float32",
 )
-ITEM_VECTORS = Array(
-    "offline/recall/item_vectors.npy",
-    _VECTOR_RECALL,
-    "[items + 1, dim] by item_index; the last dimension is the item's bias.",
-    dtype="float32",
+ITEM_VECTORS = _vectors(
+    "item_vectors", _VECTOR_RECALL, "[items + 1, dim] by item_index; the last dimension is the item's bias."
 )
-MEASURED_USER_VECTORS = Array(
-    "offline/recall/measured_user_vectors.npy",
+MEASURED_USER_VECTORS = _vectors(
+    "measured_user_vectors",
     _VECTOR_RECALL,
     "As user_vectors, fitted to the training rows: those whose metrics on test are reported.",
-    dtype="float32",
 )
-MEASURED_ITEM_VECTORS = Array(
-    "offline/recall/measured_item_vectors.npy",
-    _VECTOR_RECALL,
-    "As item_vectors, fitted to the training rows.",
-    dtype="float32",
+MEASURED_ITEM_VECTORS = _vectors(
+    "measured_item_vectors", _VECTOR_RECALL, "As item_vectors, fitted to the training rows."
 )
-VALID_USER_VECTORS = Array(
-    "offline/recall/valid_user_vectors.npy",
-    _VECTOR_RECALL,
-    "As user_vectors, fitted without the valid rows: for choices made on valid.",
-    dtype="float32",
+VALID_USER_VECTORS = _vectors(
+    "valid_user_vectors", _VECTOR_RECALL, "As user_vectors, fitted without the valid rows: for choices made on valid."
 )
-VALID_ITEM_VECTORS = Array(
-    "offline/recall/valid_item_vectors.npy",
-    _VECTOR_RECALL,
-    "As item_vectors, fitted without the valid rows.",
-    dtype="float32",
-)
+VALID_ITEM_VECTORS = _vectors("valid_item_vectors", _VECTOR_RECALL, "As item_vectors, fitted without the valid rows.")
 FM_MODEL = StateDict("offline/recall/fm.pt", _VECTOR_RECALL, "State dict of the FM with the `rated` objective.")
 VECTOR_RECALL_METRICS = Json(
     "offline/recall/vector_recall_metrics.json",
@@ -197,23 +188,33 @@ TOWER_META = Json(
     "What the towers' state dicts need: sizes, shape, the digest of the ids.",
     documents.TowerDocument,
 )
-SEQUENCE_USER_VECTORS = Array(
-    "offline/recall/sequence_user_vectors.npy",
+SEQUENCE_USER_VECTORS = _vectors(
+    "sequence_user_vectors",
     _SEQUENCE_RECALL,
     "[users + 1, dim] by user_index: the served tower's vector after each user's last offline row; zeros without one.",
-    dtype="float32",
 )
-SEQUENCE_ITEM_VECTORS = Array(
-    "offline/recall/sequence_item_vectors.npy",
-    _SEQUENCE_RECALL,
-    "[items + 1, dim] by item_index; the last dimension is the item's bias.",
-    dtype="float32",
+SEQUENCE_ITEM_VECTORS = _vectors(
+    "sequence_item_vectors", _SEQUENCE_RECALL, "[items + 1, dim] by item_index; the last dimension is the item's bias."
 )
 SEQUENCE_RECALL_METRICS = Json(
     "offline/recall/sequence_recall_metrics.json",
     _SEQUENCE_RECALL,
     "Recall of the tower beside the retrieval FM, with intervals of the gain, on valid and on test.",
     documents.SequenceRecallMetrics,
+)
+SIMILAR_ITEMS = Table(
+    "offline/recall/similar_items.parquet",
+    _SIMILAR,
+    "The neighbours of each item, best first, and their scores; none of an item that nobody has rated.",
+    pa.schema([(Column.ITEMID, pa.int64()), *SIMILAR]),
+    sorted_by=(Column.ITEMID,),
+    aligned_with=ITEMS,
+)
+SIMILAR_ITEMS_METRICS = Json(
+    "offline/recall/similar_items_metrics.json",
+    _SIMILAR,
+    "Recall on test of what the same people like next, beside co-popularity and popularity, with intervals.",
+    SimilarItemsMetrics,
 )
 TRAINING_FRAME = Table(
     "offline/rank/training_frame.parquet",

@@ -26,6 +26,8 @@ class Column:
     TERMS = "terms"
     SEEN_ITEMS = "seen_items"
     POSITIVES = "positives"
+    SIMILAR_ITEMS = "similar_items"
+    SIMILAR_SCORES = "similar_scores"
     EVENT_TIMESTAMP = "event_timestamp"
 
 

@@ -16,6 +16,7 @@ IMPRESSION: list[Field] = [
     (Column.TIMESTAMP, pa.int64()),
     (Column.LABEL, pa.uint8()),
 ]
+SIMILAR: list[Field] = [(Column.SIMILAR_ITEMS, pa.list_(pa.int64())), (Column.SIMILAR_SCORES, pa.list_(pa.float32()))]
 
 
 def fields(names: tuple[str, ...], kind: pa.DataType) -> list[Field]:

@@ -19,6 +19,7 @@ LOADED: Artefacts = (
     catalogue.USER_FILTER,
     catalogue.SEQUENCE_USER_VECTORS,
     catalogue.SEQUENCE_ITEM_VECTORS,
+    catalogue.SIMILAR_ITEMS,
     catalogue.TOWER_MODEL,
     catalogue.RANKER_MODEL,
 )

@@ -47,6 +47,7 @@ ES_GENRES = "genres"
 ES_VECTOR = "vector"
 ES_POPULARITY = "popularity"
 ES_YEAR = "year"  # see item_years.py; an item without one has no such field
+ES_SIMILAR = "similar"  # stored, not indexed: the item's neighbours and their scores, best first
 ES_CELLS = "cells"  # of an item, in an index that is searched approximately
 ES_UNSEARCHED_VECTOR = "unsearched_vector"  # there it holds the vector of an item that is in no cell
 ES_CENTROIDS = "centroids"  # in the mapping's `_meta`: only an index that is searched approximately has it

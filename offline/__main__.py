@@ -33,6 +33,7 @@ STAGES = (
     "offline.recall.s1_term_recall",
     "offline.recall.s2_vector_recall",
     "offline.recall.s3_sequence_recall",
+    "offline.recall.s4_similar_items",
     "offline.rank.s1_feature_engi",
     "offline.rank.s2_model_train",
     "offline.rank.s3_candidate_ranker",

@@ -12,6 +12,7 @@ from online.recommender import Recommender
 from online.roles import ServingBackends
 from online.rules_file import RulesFile
 from online.serving_data import ServingData
+from online.similar_items import SimilarItems
 from online.snapshot import Snapshot
 from online.user_events import UserEvents
 
@@ -50,6 +51,7 @@ class Engine:
         self.rules = rules or RulesFile()
         self.breakers = Breakers()
         self.recommender = Recommender(backends, self.breakers, self.rules)
+        self.similar_items = SimilarItems(backends, self.breakers)
         self.user_events = UserEvents(backends, self.breakers)
         self.readiness = Readiness(backends, threads)
         self.freshness = Freshness(

@@ -1,7 +1,8 @@
 """The roles that serve a request, as protocols: each declares what its role does, and nothing about who plays it.
 
-Redis, Elasticsearch, Feast and Triton, which plays two, serve in the server (online/callers/), the artefacts in the
-evaluation, and small stand-ins in the tests. A role that cannot do its part raises ServiceUnavailable.
+Redis, Elasticsearch, Feast and Triton serve in the server (online/callers/), Elasticsearch and Triton in two roles
+each, the artefacts in the evaluation, and small stand-ins in the tests. A role that cannot do its part raises
+ServiceUnavailable.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from online.callers.types import (
     LiveUser,
     RankingScores,
     ServedModel,
+    SimilarItem,
     UserRecall,
 )
 
@@ -72,6 +74,13 @@ class RecallIndex(Pingable, Protocol):
         """
 
 
+class SimilarIndex(Protocol):
+    """Holds the neighbours of each item."""
+
+    def similar(self, itemid: int, load: str) -> tuple[SimilarItem, ...]:
+        """The neighbours of an item of the catalogue, of the load with this digest, best first."""
+
+
 class FeatureStore(Pingable, Protocol):
     """Holds the features of users and items."""
 
@@ -108,6 +117,7 @@ class ServingBackends:
 
     recall_store: RecallStore
     recall_index: RecallIndex
+    similar_index: SimilarIndex
     feature_store: FeatureStore
     ranking_model: RankingModel
     user_tower: UserTower

@@ -34,6 +34,7 @@ from online.callers.types import (
     LiveUser,
     RankingScores,
     ServedModel,
+    SimilarItem,
     UserRecall,
 )
 from online.item_table import NO_YEAR, ItemTable
@@ -147,6 +148,21 @@ class ArtefactRecallIndex:
         return genre_flags([user.terms], self._genres).astype(bool)
 
 
+class ArtefactSimilarIndex:
+    """The neighbours of the artefacts, in place of Elasticsearch."""
+
+    def __init__(self) -> None:
+        """Reads them."""
+        columns = (column.to_pylist() for column in catalogue.SIMILAR_ITEMS.load().columns)
+        self._similar = {
+            itemid: tuple(map(SimilarItem, itemids, scores)) for itemid, itemids, scores in zip(*columns, strict=True)
+        }
+
+    def similar(self, itemid: int, load: str = "") -> tuple[SimilarItem, ...]:
+        """The neighbours of an item of the catalogue, best first."""
+        return self._similar[itemid]
+
+
 class ArtefactFeatureStore:
     """The serving rows of the artefacts, in place of Feast."""
 
@@ -222,6 +238,7 @@ class ArtefactBackends(ServingBackends):
 
     recall_store: ArtefactRecallStore
     recall_index: ArtefactRecallIndex
+    similar_index: ArtefactSimilarIndex
     feature_store: ArtefactFeatureStore
     ranking_model: ArtefactRankingModel
     user_tower: ArtefactUserTower
@@ -234,6 +251,7 @@ class ArtefactBackends(ServingBackends):
         return cls(
             ArtefactRecallStore(catalogue.SEQUENCE_USER_VECTORS.load()),
             ArtefactRecallIndex(catalogue.SEQUENCE_ITEM_VECTORS.load()),
+            ArtefactSimilarIndex(),
             ArtefactFeatureStore(),
             ArtefactRankingModel(ranker),
             ArtefactUserTower(tower),
@@ -251,6 +269,7 @@ class ArtefactBackends(ServingBackends):
         return ArtefactBackends(
             ArtefactRecallStore(user_vectors),
             ArtefactRecallIndex(item_vectors),
+            self.similar_index,
             self.feature_store,
             ArtefactRankingModel(ranker),
             ArtefactUserTower(funnel.tower),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
+import pyarrow.compute as pc
 from elasticsearch import Elasticsearch, helpers
 
 from data_exchange_center import catalogue
@@ -18,6 +19,7 @@ from data_exchange_center.serving_names import (
     ES_GENRES,
     ES_ITEMID,
     ES_POPULARITY,
+    ES_SIMILAR,
     ES_UNSEARCHED_VECTOR,
     ES_VECTOR,
     ES_YEAR,
@@ -31,7 +33,20 @@ LEAST_OVERLAP = 0.98  # of the top 200 found with the exact one, on average
 SCORE_TOLERANCE = 1e-4  # relative; Elasticsearch computes in float32
 DOCUMENTS_AT_A_TIME = 2000
 
-ITEM_READS = (catalogue.DATASET, catalogue.ITEMS, catalogue.POPULAR_ITEMS, catalogue.SEQUENCE_ITEM_VECTORS)
+ITEM_READS = (
+    catalogue.DATASET,
+    catalogue.ITEMS,
+    catalogue.POPULAR_ITEMS,
+    catalogue.SEQUENCE_ITEM_VECTORS,
+    catalogue.SIMILAR_ITEMS,
+)
+
+
+class SimilarDocument(TypedDict):
+    """The neighbours of an item, best first."""
+
+    itemids: Int64Array
+    scores: Float32Array
 
 
 class ItemDocument(TypedDict):
@@ -41,6 +56,7 @@ class ItemDocument(TypedDict):
     genres: list[str]
     vector: Float32Array  # [dimensions]
     popularity: int  # positives in the training rows
+    similar: SimilarDocument
     year: NotRequired[int]
 
 
@@ -50,15 +66,24 @@ def item_documents() -> list[ItemDocument]:
     vectors = catalogue.SEQUENCE_ITEM_VECTORS.load()[items[Column.ITEM_INDEX].to_numpy()]
     positives = dict(zip(popular[Column.ITEMID].to_pylist(), popular[Column.POSITIVES].to_pylist(), strict=True))
     years = item_years(items, catalogue.DATASET.load().categories.item)
+    columns = (items[Column.ITEMID].to_pylist(), items[Column.GENRES].to_pylist(), vectors, _similar(), years)
     documents = []
-    for itemid, genres, vector, year in zip(
-        items[Column.ITEMID].to_pylist(), items[Column.GENRES].to_pylist(), vectors, years, strict=True
-    ):
-        document = ItemDocument(itemid=str(itemid), genres=genres, vector=vector, popularity=positives[itemid])
+    for itemid, genres, vector, similar, year in zip(*columns, strict=True):
+        document = ItemDocument(
+            itemid=str(itemid), genres=genres, vector=vector, popularity=positives[itemid], similar=similar
+        )
         if year is not None:
             document["year"] = year
         documents.append(document)
     return documents
+
+
+def _similar() -> list[SimilarDocument]:
+    """The neighbours of each item of the catalogue; slices of one array, however many there are."""
+    table = catalogue.SIMILAR_ITEMS.load([Column.SIMILAR_ITEMS, Column.SIMILAR_SCORES])
+    ends = np.cumsum(pc.list_value_length(table[Column.SIMILAR_ITEMS]))[:-1]
+    itemids, scores = (np.split(pc.list_flatten(column).to_numpy(), ends) for column in table.columns)
+    return [SimilarDocument(itemids=found, scores=values) for found, values in zip(itemids, scores, strict=True)]
 
 
 def stored_vectors(client: Elasticsearch, itemids: Int64Array, dimensions: int) -> Float32Array:
@@ -92,6 +117,7 @@ def create_index(
         ES_GENRES: {"type": "keyword"},
         ES_POPULARITY: {"type": "integer"},
         ES_YEAR: {"type": "short"},
+        ES_SIMILAR: {"type": "object", "enabled": False},
         ES_VECTOR: {
             "type": "dense_vector",
             "dims": dimensions,
@@ -189,14 +215,20 @@ def _documents(client: Elasticsearch, name: str, itemids: list[str] | None) -> I
 
 
 def _is_stored(loaded: dict[str, Any], stored: dict[str, Any]) -> bool:
-    """Whether Elasticsearch holds the document, the vector compared in the float32 in which it is indexed."""
-    if _but_vector(stored) != _but_vector(loaded) or stored.keys() != loaded.keys():
+    """Whether Elasticsearch holds the document, its arrays compared in the types in which they were loaded."""
+    if _but_arrays(stored) != _but_arrays(loaded) or stored.keys() != loaded.keys():
         return False
-    return np.array_equal(np.array(_vector_of(stored), np.float32), np.array(_vector_of(loaded), np.float32))
+    if not np.array_equal(np.array(_vector_of(stored), np.float32), np.array(_vector_of(loaded), np.float32)):
+        return False
+    similar, expected = stored[ES_SIMILAR], loaded[ES_SIMILAR]
+    return similar.keys() == expected.keys() and all(
+        np.array_equal(np.array(similar[name], values.dtype), values) for name, values in expected.items()
+    )
 
 
-def _but_vector(document: dict[str, Any]) -> dict[str, Any]:
-    return {field: value for field, value in document.items() if field not in (ES_VECTOR, ES_UNSEARCHED_VECTOR)}
+def _but_arrays(document: dict[str, Any]) -> dict[str, Any]:
+    arrays = (ES_VECTOR, ES_UNSEARCHED_VECTOR, ES_SIMILAR)
+    return {field: value for field, value in document.items() if field not in arrays}
 
 
 def _vector_of(document: dict[str, Any]) -> list[float] | Float32Array:

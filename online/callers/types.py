@@ -193,6 +193,13 @@ class Candidates:
         return nearness
 
 
+class SimilarItem(NamedTuple):
+    """A neighbour of an item, and how near it is; the nearest has the highest score."""
+
+    itemid: int
+    score: float
+
+
 NO_CANDIDATES = Candidates(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.bool_), np.empty(0, np.bool_))
 
 

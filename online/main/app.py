@@ -4,7 +4,7 @@ import flask
 
 from data_exchange_center.settings import Settings
 from online.engine import Engine
-from online.main import events, operations, page, recommendations
+from online.main import events, operations, page, recommendations, similar
 from online.main.access import protect
 from online.main.backends import connect
 from online.main.current import ENGINE
@@ -12,7 +12,7 @@ from online.main.refusals import MOST_BODY_BYTES, handle_errors
 from online.main.request_log import log_requests
 from online.rules_file import rules_file
 
-BLUEPRINTS = (recommendations.blueprint, events.blueprint, operations.blueprint, page.blueprint)
+BLUEPRINTS = (recommendations.blueprint, similar.blueprint, events.blueprint, operations.blueprint, page.blueprint)
 
 
 def create_app(settings: Settings | None = None, engine: Engine | None = None) -> flask.Flask:

@@ -2,6 +2,7 @@
 
 from data_exchange_center.settings import Settings
 from online.callers.es_caller import ElasticsearchCaller
+from online.callers.es_similar_caller import SimilarItemsCaller
 from online.callers.feast_caller import FeastCaller
 from online.callers.redis_stores import redis_caller
 from online.callers.triton_caller import TritonCaller
@@ -20,6 +21,7 @@ def connect(settings: Settings) -> ServingBackends:
     return ServingBackends(
         recall_store=redis_caller(settings, REDIS_TIMEOUT),
         recall_index=ElasticsearchCaller(settings, ELASTICSEARCH_TIMEOUT),
+        similar_index=SimilarItemsCaller(settings, ELASTICSEARCH_TIMEOUT),
         feature_store=FeastCaller(settings, FEAST_TIMEOUT, settings.web_threads),
         ranking_model=triton,
         user_tower=triton,

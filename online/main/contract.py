@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from data_exchange_center.external_ids import ExternalId
 from data_exchange_center.item_years import LATEST_YEAR
 from data_exchange_center.limits import RECALL_SIZE, TOWER_IMPRESSIONS
+from data_exchange_center.similar_items import MEASURED_AT, MOST_SIMILAR
 from online.diversity import DEFAULT_DIVERSITY
 from online.paging import LONGEST_CURSOR
 
@@ -116,6 +117,16 @@ class SessionRequest(ListRequest):
     session: list[SessionItem]
 
 
+class SimilarRequest(BaseModel):
+    """The parameters of /similar."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    itemid: ExternalId
+    size: Annotated[int, Field(ge=1, le=MOST_SIMILAR), Integral] = MEASURED_AT
+    userid: ExternalId | None = None
+
+
 class HistoryRequest(BaseModel):
     """The parameters of /history."""
 
@@ -216,6 +227,30 @@ class RecommendResponse(BaseModel):
     applied: Applied | None = None
     cursor: Annotated[str | None, Field(description="for the next page; none where the list ends")] = None
     explain: Explanation | None = None
+
+
+class SimilarLine(BaseModel):
+    """An item that the same people like next."""
+
+    itemid: ExternalId
+    title: str
+    genres: list[str]
+    score: Annotated[
+        float,
+        Field(
+            description="the share of the likes after the item, shrunk towards its vector; with `fallback` popularity"
+        ),
+    ]
+
+
+class SimilarResponse(BaseModel):
+    """The items most like an item, best first."""
+
+    itemid: ExternalId
+    dataset: str
+    items: list[SimilarLine]
+    fallback: str | None = None
+    degraded: Annotated[list[str] | None, Field(description="services that could not be used")] = None
 
 
 class Rated(BaseModel):

@@ -21,10 +21,12 @@ class Models(NamedTuple):
 
     recommend_request: type[contract.RecommendRequest]
     session_request: type[contract.SessionRequest]
+    similar_request: type[contract.SimilarRequest]
     history_request: type[contract.HistoryRequest]
     event: type[contract.Event]
     events: TypeAdapter[list[contract.Event]]
     recommend_response: type[contract.RecommendResponse]
+    similar_response: type[contract.SimilarResponse]
     history_response: type[contract.HistoryResponse]
     users_response: type[contract.UsersResponse]
 
@@ -48,19 +50,23 @@ def models_for(text_ids: frozenset[str], scale: RatingScale, genres: tuple[str, 
     itemid = _asked_id(items_are_text, 1, "of the catalogue")
     rating = Annotated[float, Field(ge=scale.lowest, le=scale.highest, allow_inf_nan=False)]
     event = _narrowed(contract.Event, userid=userid, itemid=itemid, rating=rating)
+    seen_by = _asked_id(users_are_text, 0, "whose seen items are left out")
     own_userid, own_itemid = (str if is_text else int for is_text in (users_are_text, items_are_text))
     item: Any = contract.TextItem if items_are_text else contract.Item
     rated: Any = _narrowed(contract.Rated, itemid=own_itemid)
+    line: Any = _narrowed(contract.SimilarLine, itemid=own_itemid)
     users: Any = list[own_userid]  # type: ignore[valid-type]
     conditions = _conditions(itemid, genres)
     session: Any = _session(_narrowed(contract.SessionItem, itemid=itemid, rating=rating))
     return Models(
         recommend_request=_narrowed(contract.RecommendRequest, userid=userid, **conditions),
         session_request=_narrowed(contract.SessionRequest, session=session, **conditions),
+        similar_request=_narrowed(contract.SimilarRequest, itemid=itemid, userid=seen_by),
         history_request=_narrowed(contract.HistoryRequest, userid=userid),
         event=event,
         events=TypeAdapter(list[event]),  # type: ignore[valid-type]
         recommend_response=_narrowed(contract.RecommendResponse, userid=own_userid, items=list[item]),
+        similar_response=_narrowed(contract.SimilarResponse, itemid=own_itemid, items=list[line]),
         history_response=_narrowed(contract.HistoryResponse, userid=own_userid, items=list[rated]),
         users_response=_narrowed(contract.UsersResponse, users=users),
     )
@@ -70,8 +76,9 @@ def _narrowed(base: type[Model], **types: Any) -> type[Model]:
     """The model with these fields of these types, under its own name: that is what /openapi.json calls it."""
     fields: Any = {}
     for name, kind in types.items():
-        default = base.model_fields[name].default_factory
-        fields[name] = (kind, ... if default is None else Field(default_factory=default))
+        field = base.model_fields[name]
+        default = Field(default_factory=field.default_factory) if field.default_factory else field.default
+        fields[name] = (kind, ... if field.is_required() else default)
     return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
 
 

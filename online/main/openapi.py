@@ -75,6 +75,17 @@ def openapi_document(
     return filled
 
 
+def _similar(models: Models) -> Described:
+    unknown = (404, contract.ErrorResponse, "The item is not in the catalogue.")
+    return {
+        "get": {
+            "summary": "The items most like an item",
+            "parameters": _query(models.similar_request),
+            "responses": {**_responses(models.similar_response, BAD, unknown), **TOO_LONG},
+        }
+    }
+
+
 def _paths(models: Models) -> dict[str, Described]:
     many = {"type": "array", "items": _schema(models.event), "minItems": 1, "maxItems": contract.MOST_EVENTS}
     top = "The top items for a user, or for someone without an account by the items of their session"
@@ -104,6 +115,7 @@ def _paths(models: Models) -> dict[str, Described]:
                 ),
             },
         },
+        "/similar": _similar(models),
         "/events": {
             "post": {
                 "summary": "Ratings that have just been given, one or a list: all are recorded, or none",

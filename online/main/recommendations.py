@@ -14,7 +14,7 @@ from online.main.dataset_models import models_of
 from online.main.parsing import body_has, parse_body, parse_query
 from online.main.refusals import refusal
 from online.main.request_log import note_recommendation
-from online.main.responses import as_json, recommend_response
+from online.main.responses import as_json, recommend_response, server_timing
 from online.paging import CursorError, shown_by, tag_of
 from online.recommendation import Recommendation
 from online.serving_data import ServingData
@@ -107,6 +107,5 @@ def _response(
         **{name: value for name, value in notes.items() if value},
     )
     response = as_json(content)
-    times = (f"{name};dur={seconds * 1000:.2f}" for name, seconds in found.stages.items())
-    response.headers["Server-Timing"] = ", ".join(times)
+    response.headers["Server-Timing"] = server_timing(found.stages)
     return response

@@ -26,6 +26,11 @@ def note_recommendation(recommendation: Recommendation, **fields: object) -> Non
     flask.g.recommendation, flask.g.log_fields = recommendation, fields
 
 
+def note_fields(**fields: object) -> None:
+    """Adds these fields to what is noted of the present request in its line of the log."""
+    flask.g.log_fields = {**flask.g.get("log_fields", {}), **fields}
+
+
 def _begin() -> None:
     given = flask.request.headers.get("X-Request-ID", "")
     flask.g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)

@@ -1,6 +1,6 @@
 """Builds the responses: what the page, the client and whoever else asks get to read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flask
@@ -16,6 +16,7 @@ from online.paging import cursor_after
 from online.reasons import reasons
 from online.recommendation import Recommendation
 from online.serving_data import UNKNOWN_ITEM_METADATA, ItemMetadata, ServingData
+from online.similar_items import Similar
 
 
 def as_json(model: BaseModel, status: int = 200) -> flask.Response:
@@ -73,6 +74,26 @@ def history_response(userid: ExternalId, history: Sequence[Impression], data: Se
                 }
             )
     return models_of(data).history_response.model_validate({"userid": userid, "items": lines})
+
+
+def similar_response(itemid: ExternalId, similar: Similar, data: ServingData) -> contract.SimilarResponse:
+    """The response of /similar."""
+    lines = []
+    for neighbour, score in similar.items:
+        item = data.items[neighbour]
+        line = {"itemid": _external_itemid(neighbour, item, data), "title": item.title, "genres": item.genres}
+        lines.append({**line, "score": score})
+    fields: dict[str, Any] = {"itemid": itemid, "dataset": data.dataset, "items": lines}
+    if similar.fallback:
+        fields["fallback"] = similar.fallback
+    if similar.degraded:
+        fields["degraded"] = similar.degraded
+    return models_of(data).similar_response.model_validate(fields)
+
+
+def server_timing(seconds: Mapping[str, float]) -> str:
+    """The header Server-Timing: for how long the request waited for each service."""
+    return ", ".join(f"{name};dur={of_service * 1000:.2f}" for name, of_service in seconds.items())
 
 
 def _external_itemid(itemid: int, item: ItemMetadata, data: ServingData) -> ExternalId | None:

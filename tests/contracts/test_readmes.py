@@ -126,7 +126,7 @@ def with_ids_of(commands: str) -> str:
     """Users and items of the default data set, replaced by some of the tests'."""
     users = catalogue.USER_FILTER.load().column(0).to_pylist()
     item = catalogue.ITEMS.load().column(0)[0].as_py()
-    commands = re.sub(r'("itemid": )1\b', rf"\g<1>{item}", commands)
+    commands = re.sub(r'("itemid": |itemid=)1\b', rf"\g<1>{item}", commands)
     return re.sub(r'(userid[=" :\[]+)([12])\b', lambda m: f"{m[1]}{users[int(m[2]) - 1]}", commands)
 
 

@@ -77,13 +77,14 @@ def imports_of(file: Path) -> set[str]:
     return found
 
 
-def test_there_are_16_stages_where_the_card_says() -> None:
+def test_there_are_17_stages_where_the_card_says() -> None:
     assert [stage.rsplit(".", 1) for stage in ALL_STAGES] == [
         ["offline.preprocess", "s1_data_split"],
         ["offline.preprocess", "s2_term_trans"],
         ["offline.recall", "s1_term_recall"],
         ["offline.recall", "s2_vector_recall"],
         ["offline.recall", "s3_sequence_recall"],
+        ["offline.recall", "s4_similar_items"],
         ["offline.rank", "s1_feature_engi"],
         ["offline.rank", "s2_model_train"],
         ["offline.rank", "s3_candidate_ranker"],

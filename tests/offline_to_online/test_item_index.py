@@ -11,6 +11,7 @@ from data_exchange_center.serving_names import (
     ES_GENRES,
     ES_ITEMID,
     ES_POPULARITY,
+    ES_SIMILAR,
     ES_UNSEARCHED_VECTOR,
     ES_VECTOR,
 )
@@ -28,7 +29,7 @@ Index = tuple[Elasticsearch, str, list[item_index.ItemDocument]]
 
 
 def test_a_document_has_the_fields_of_the_index() -> None:
-    assert set(item_index.ItemDocument.__annotations__) == {ES_ITEMID, ES_GENRES, ES_VECTOR, ES_POPULARITY}
+    assert set(item_index.ItemDocument.__annotations__) == {ES_ITEMID, ES_GENRES, ES_VECTOR, ES_POPULARITY, ES_SIMILAR}
 
 
 @pytest.fixture
@@ -53,6 +54,15 @@ def test_a_document_that_differs_is_named(index: Index) -> None:
     for checked in (np.arange(90, 110), np.arange(len(content))):
         with pytest.raises(LoadError, match=f"item {victim['itemid']}"):
             item_index.check_documents(client, name, content, GENRES, checked)
+
+
+def test_a_neighbour_that_differs_is_named(index: Index) -> None:
+    client, name, content = index
+    victim = content[40]
+    similar = {**victim["similar"], "itemids": victim["similar"]["itemids"][::-1]}
+    client.index(index=name, id=victim["itemid"], document={**victim, "similar": similar}, refresh=True)
+    with pytest.raises(LoadError, match=f"item {victim['itemid']}"):
+        item_index.check_documents(client, name, content, GENRES, np.arange(40, 41))
 
 
 def test_an_approximate_search_is_near_exact_or_is_refused(served: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +109,7 @@ def test_a_missing_and_a_foreign_document_are_named(index: Index) -> None:
     with pytest.raises(LoadError, match=f"holds None for item {victim['itemid']}"):
         item_index.check_documents(client, name, content, GENRES, np.arange(len(content)))
     with pytest.raises(LoadError, match=f"not loaded: .*{content[8]['itemid']}"):
-        others = [document for document in content if document not in (victim, content[8])]
+        others = [document for row, document in enumerate(content) if row not in (7, 8)]
         item_index.check_documents(client, name, others, GENRES, np.arange(len(others)))
     with pytest.raises(LoadError, match=f"holds {len(content) - 1} items, but {len(content)} were loaded"):
         item_index.check_documents(client, name, content, GENRES, np.arange(8, 20))

@@ -22,6 +22,7 @@ from online.callers.types import (
     RankingScores,
     ServedModel,
     ServiceUnavailable,
+    SimilarItem,
     StoreFault,
     UserRecall,
 )
@@ -51,6 +52,9 @@ CANDIDATES = Candidates(
     by_term=np.array([True, False, True]),
     by_vector=np.array([True, True, False]),
 )
+
+
+SIMILAR = (SimilarItem(3, 0.3), SimilarItem(1, 0.2), SimilarItem(4, 0.1))
 
 
 class Services:
@@ -158,6 +162,10 @@ class Services:
         rows = self.found = [row for row, itemid in enumerate(found.itemids.tolist()) if passes(itemid)]
         return Candidates(found.itemids[rows], found.scores[rows], found.by_term[rows], found.by_vector[rows])
 
+    def similar(self, itemid: int, load: str) -> tuple[SimilarItem, ...]:
+        self._call("elasticsearch")
+        return tuple(line for line in SIMILAR if line.itemid != itemid) if itemid != 5 else ()
+
     def features(self, declared: FeatureSet, entity: Entity, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         self._call("feast")
         values = np.ones((len(ids), len(declared.entity_columns(entity))), np.int64)
@@ -186,7 +194,7 @@ class Services:
 
 def backends_of(services: Services, **others: Any) -> ServingBackends:
     """The services in all roles, but for those that `others` play."""
-    roles = dict.fromkeys(("recall_store", "recall_index", "feature_store", "ranking_model", "user_tower"), services)
+    roles = dict.fromkeys(ServingBackends.__dataclass_fields__, services)
     return ServingBackends(**{**roles, **others})
 
 
