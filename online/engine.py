@@ -10,6 +10,7 @@ from online.readiness import Readiness
 from online.recommendation import Recommendation
 from online.recommender import Recommender
 from online.roles import ServingBackends
+from online.served_version import ServedVersion
 from online.serving_data import ServingData
 from online.snapshot import Snapshot
 from online.user_events import UserEvents
@@ -48,12 +49,14 @@ class Engine:
         self.freshness = Freshness(
             backends.recall_store, backends.feature_store, self.breakers, self.user_events, load, changed
         )
+        self.served_version = ServedVersion(backends.promoted_version, self.breakers)
+        self.served_version.start()
         self.freshness.start(refresh_seconds)
 
     @property
     def snapshot(self) -> Snapshot:
         """The present snapshot. A request takes it once, at its beginning."""
-        return self.freshness.snapshot
+        return self.freshness.snapshot.with_ranking_version(self.served_version.version)
 
     def recommend(self, userid: int, size: int) -> Recommendation:
         """The top `size` items for a user, by the present snapshot."""
@@ -75,5 +78,6 @@ class Engine:
 
     def close(self) -> None:
         """Ends the background threads."""
+        self.served_version.close()
         self.freshness.close()
         self.readiness.close()

@@ -170,6 +170,9 @@ class ReadyResponse(BaseModel):
     ready: bool
     missing: dict[str, str]
     breakers: dict[str, str]
+    ranking_version: Annotated[
+        str, Field(description="the version of the ranking model that is served; absent: the newest")
+    ] = ""
 
 
 class Fault(BaseModel):

@@ -150,7 +150,7 @@ class Services:
     ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         return lambda: self.features(declared, entity, ids)
 
-    def score(self, inputs: RankingInputs) -> tuple[RankingScores, ServedModel]:
+    def score(self, inputs: RankingInputs, version: str = "") -> tuple[RankingScores, ServedModel]:
         self._call("triton")
         assert inputs.sparse.shape == (1, 3, 23) and inputs.dense.shape == (1, 3, 36)
         assert inputs.recall.shape == (1, 3, 5) and inputs.recent.shape == inputs.liked.shape == (1, RANKER_IMPRESSIONS)
