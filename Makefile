@@ -13,7 +13,7 @@ INSTALL := $(UV) pip install --quiet --compile-bytecode --require-hashes
 NOT_SERVING := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install spark data offline services status load check serve run cluster stop evaluate evaluate-offline bench pictures test lint lock
+.PHONY: help install spark data offline services status load check promote rollback serve run cluster stop evaluate evaluate-offline bench pictures test lint lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -62,6 +62,12 @@ load: install $(WITH_SPARK) ## all loaders of offline_to_online/
 
 check: install ## the consistency check over every user
 	$(PY) -m offline_to_online.rank.s3_check_offline_and_online
+
+promote: install ## serves another version of the ranking model: VERSION=3; without one, lists the versions
+	$(PY) -m offline_to_online.rank.promote $(if $(VERSION),--version '$(VERSION)')
+
+rollback: install ## serves the version of the ranking model that was served before
+	$(PY) -m offline_to_online.rank.promote --rollback
 
 serve: install ## the web server, in the background
 	$(PY) -m services serve

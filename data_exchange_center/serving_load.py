@@ -2,6 +2,10 @@
 
 Each store carries the digest, and the server compares it with its own: so a store that was emptied, or filled from
 other artefacts, is no store that knows nothing, and an answer comes from one load.
+
+The ranking model's weights are no part of it: of one load several versions of that model can be served, and a new one
+changes nothing in the stores. Each carries the digest of the load that it was loaded for, whose ids, features, vectors
+and user tower it knows; see offline_to_online/ranking_versions.py.
 """
 
 import hashlib
@@ -21,7 +25,6 @@ LOADED: Artefacts = (
     catalogue.SEQUENCE_ITEM_VECTORS,
     catalogue.SIMILAR_ITEMS,
     catalogue.TOWER_MODEL,
-    catalogue.RANKER_MODEL,
 )
 
 

@@ -22,6 +22,8 @@ REDIS_USER_LOAD = "recsys:user_load:{{{}}}"
 REDIS_USER_KEYS = (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER, REDIS_RECENT, REDIS_EVENTS, REDIS_USER_LOAD)
 REDIS_LOAD = "recsys:load"  # the digest of the load that the users are of; absent while they are being replaced
 REDIS_FEAST = "recsys:feast_features"  # the hash of the features, and so of the ids, that Feast's rows are of
+# The versions of the ranking model that were promoted, oldest first, as a JSON list of numbers: the last one is served.
+REDIS_PROMOTED = "recsys:promoted_versions"
 REDIS_UNPUSHED = "recsys:unpushed_users"  # a set: users whose events have not reached Feast or their vector yet
 
 

@@ -12,12 +12,14 @@ import argparse
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 from offline_to_online.loader import LOADER_TIMEOUT
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.feast_caller import FeastCaller
+from online.callers.promoted_versions import PromotedVersions
 from online.callers.redis_stores import redis_caller
 from online.callers.triton_caller import TritonCaller
 from online.callers.types import ServiceUnavailable
@@ -36,6 +38,8 @@ def is_loaded(settings: Settings) -> bool:
     """Whether each store says that it holds the load of the present artefacts."""
     expected = ServingData.load().expected
     try:
+        served = PromotedVersions(settings, LOADER_TIMEOUT).served()
+        expected = replace(expected, ranking_version=served)
         for caller in (redis_caller, ElasticsearchCaller, FeastCaller, TritonCaller):
             caller(settings, LOADER_TIMEOUT).ping(expected)
     except ServiceUnavailable as error:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array
 from data_exchange_center.artefact import ArtefactError
+from data_exchange_center.documents import RankerDocument
 from data_exchange_center.features import RECALL_FEATURES, FeatureSet
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from data_exchange_center.serving_load import load_digest
@@ -28,6 +29,7 @@ from offline.rank.ranker import Ranker, ranker_from
 from offline.recall.sequence_tower import SequenceTower, tower_from
 from offline_to_online.loader import LoadError
 from offline_to_online.model_repository import (
+    MODEL_FILE,
     model_configuration,
     model_folder,
     remove_old_versions,
@@ -35,7 +37,6 @@ from offline_to_online.model_repository import (
     write_version,
 )
 from online.callers.triton_caller import TritonCaller
-from online.callers.types import ServedModel
 
 SCORE_TOLERANCE = 1e-5
 COMPARED_ROWS, COMPARED_CANDIDATES = 8, 64
@@ -80,8 +81,12 @@ class TrainedModel:
 
 def trained_ranker() -> TrainedModel:
     """The ranking model of offline/rank/s3_candidate_ranker.py."""
-    document = catalogue.RANKER_META.load()
-    module = ranker_from(document, catalogue.RANKER_MODEL.load())
+    return ranker_of(catalogue.RANKER_META.load(), catalogue.RANKER_MODEL.load())
+
+
+def ranker_of(document: RankerDocument, state: dict[str, Tensor]) -> TrainedModel:
+    """The ranking model that a document and a state dict describe."""
+    module = ranker_from(document, state)
     return TrainedModel(RANKER, module, module.deepfm.features, document.feature_hash, ranker_example(module))
 
 
@@ -187,20 +192,36 @@ def load_into_triton(model: TrainedModel, settings: Settings, caller: TritonCall
     content = to_onnx(model)
     difference, digest = compare_with_pytorch(model, content), model.digest
     folder = model_folder(settings, model.declared)
-    configuration = model_configuration(model.declared, model.features, model.feature_hash, digest, load_digest())
+    configuration = model_configuration(model.declared, model.features, model.feature_hash, load_digest(), digest)
     version = write_version(folder, content, configuration)
     caller.load(model.declared)
+    check_served(model, caller, str(version))
+    remove_old_versions(folder)
+    return loaded_sentence(model, version, len(content), difference)
+
+
+def check_served(model: TrainedModel, caller: TritonCaller, version: str) -> None:
+    """Returns when every Triton computes by a version, loaded and the newest or one of several, what PyTorch does.
+
+    Raises:
+        LoadError: one does not.
+        ServiceUnavailable: a Triton does not respond, or has no such version.
+    """
+    pinned = version if model.declared == RANKER else ""  # of the tower the newest is served, which must be this one
     for node in caller.each:
-        found, served = node.infer(model.declared, [values.numpy() for values in model.example])
+        found, served = node.infer(model.declared, [values.numpy() for values in model.example], pinned)
         error = largest_difference(model.outputs(model.example), found)
-        if served.version != str(version) or not error <= SCORE_TOLERANCE:
+        if served.version != version or not error <= SCORE_TOLERANCE:
             raise LoadError(
                 f"Triton serves version {served.version} of {model.declared.name}, whose outputs differ by up to "
                 f"{error:.2g}; version {version} was loaded."
             )
-    remove_old_versions(folder)
+
+
+def loaded_sentence(model: TrainedModel, version: int, size: int, difference: float) -> str:
+    """Says which version is served; `size` of the ONNX in bytes, `difference` of onnxruntime from PyTorch."""
     return (
-        f"{model.declared.name} version {version} ({len(content) / 1e6:.1f} MB, weights {digest}) is served by Triton; "
+        f"{model.declared.name} version {version} ({size / 1e6:.1f} MB, weights {model.digest}) is served by Triton; "
         f"onnxruntime differs from PyTorch by {difference:.1g} at most"
     )
 
@@ -229,11 +250,18 @@ def first_different_weight(model: TrainedModel, file: Path) -> str | None:
     return None
 
 
-def weight_difference(model: TrainedModel, served: ServedModel, settings: Settings) -> str | None:
-    """What tells that the served weights are not the trained ones; None if they are."""
+def weight_difference(model: TrainedModel, digest: str, version: str, settings: Settings) -> str | None:
+    """What tells that the served weights are not the trained ones; None if they are.
+
+    Args:
+        model: as trained.
+        digest: of the weights that are served, as it was noted when they were loaded.
+        version: which is served; the newest where it is empty.
+        settings: where the model repository is.
+    """
     folder = model_folder(settings, model.declared)
-    file = folder / str(max(versions(folder), default=0)) / "model.onnx"
+    file = folder / (version or str(max(versions(folder), default=0))) / MODEL_FILE
     weight = first_different_weight(model, file)
-    if not weight and served.state_digest != model.digest:
-        weight = f"Triton serves the weights {served.state_digest or 'none'}, but {model.digest} were trained"
+    if not weight and digest != model.digest:
+        weight = f"Triton serves the weights {digest or 'none'}, but {model.digest} were trained"
     return f"{model.declared.name}: {weight}" if weight else None

@@ -11,6 +11,7 @@ from online.recommendation import Recommendation
 from online.recommender import Recommender
 from online.roles import ServingBackends
 from online.rules_file import RulesFile
+from online.served_version import ServedVersion
 from online.serving_data import ServingData
 from online.similar_items import SimilarItems
 from online.snapshot import Snapshot
@@ -58,12 +59,14 @@ class Engine:
             backends.recall_store, backends.feature_store, self.breakers, self.user_events, load, changed
         )
         self.rules.start(self.snapshot.data)
+        self.served_version = ServedVersion(backends.promoted_version, self.breakers)
+        self.served_version.start()
         self.freshness.start(refresh_seconds)
 
     @property
     def snapshot(self) -> Snapshot:
         """The present snapshot. A request takes it once, at its beginning."""
-        return self.freshness.snapshot
+        return self.freshness.snapshot.with_ranking_version(self.served_version.version)
 
     def recommend(self, userid: int, size: int) -> Recommendation:
         """The top `size` items for a user, by the present snapshot."""
@@ -85,5 +88,6 @@ class Engine:
 
     def close(self) -> None:
         """Ends the background threads."""
+        self.served_version.close()
         self.freshness.close()
         self.readiness.close()

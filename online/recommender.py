@@ -146,7 +146,7 @@ class Recommender:
     def _ranking(self, user: UserRecall, features: Int64Array, candidates: Candidates, snapshot: Snapshot) -> Ranking:
         inputs = inputs_of(user.recent, features, candidates, snapshot)
         with self._breakers.use(TRITON):
-            scores, model = self._backends.ranking_model.score(inputs)
+            scores, model = self._backends.ranking_model.score(inputs, snapshot.ranking_version)
             snapshot.data.expected.check_model(model)
         return Ranking(scores.logits[0], scores.rank_scores[0], model)
 

@@ -98,10 +98,25 @@ class FeatureStore(Pingable, Protocol):
 
 
 class RankingModel(Pingable, Protocol):
-    """Scores candidates."""
+    """Scores candidates, by any of its versions that are loaded."""
 
-    def score(self, inputs: RankingInputs) -> tuple[RankingScores, ServedModel]:
-        """The scores, and the model that they are of."""
+    def score(self, inputs: RankingInputs, version: str = "") -> tuple[RankingScores, ServedModel]:
+        """The scores by this version, or by the newest where it is empty, and the model that they are of."""
+
+
+class PromotedVersion(Protocol):
+    """Tells which version of the ranking model is served."""
+
+    def served(self) -> str:
+        """The version; empty where none was ever promoted, and the newest is served."""
+
+
+class NewestVersion:
+    """Where no version is ever promoted: there is one ranking model, as in the evaluation."""
+
+    def served(self) -> str:
+        """Empty: the newest."""
+        return ""
 
 
 class UserTower(Protocol):
@@ -121,6 +136,7 @@ class ServingBackends:
     feature_store: FeatureStore
     ranking_model: RankingModel
     user_tower: UserTower
+    promoted_version: PromotedVersion = NewestVersion()
 
     def by_service(self) -> dict[str, Pingable]:
         """Each of them, by the name of the service that plays the role in the server."""

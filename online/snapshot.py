@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data_exchange_center.arrays import Int64Array
 from data_exchange_center.columns import Column
 from data_exchange_center.features import FeatureSet
-from online.callers.types import StoreFault
+from online.callers.types import Expected, StoreFault
 from online.roles import FEAST, FeatureStore
 from online.serving_data import ItemMetadata, ServingData
 
@@ -82,10 +82,26 @@ class ItemFeatures:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Data that belong together. A refresh replaces the whole; a request keeps the one that it began with."""
+    """Data that belong together. A refresh replaces the whole; a request keeps the one that it began with.
+
+    Attributes:
+        data: what comes from the artefacts.
+        item_features: of all items.
+        ranking_version: the version of the ranking model that scores; empty: the newest.
+    """
 
     data: ServingData
     item_features: ItemFeatures
+    ranking_version: str = ""
+
+    def with_ranking_version(self, version: str) -> "Snapshot":
+        """The same with another version of the ranking model."""
+        return replace(self, ranking_version=version)
+
+    @property
+    def expected(self) -> Expected:
+        """What the services must hold to be ready."""
+        return replace(self.data.expected, ranking_version=self.ranking_version)
 
     @classmethod
     def without_items(cls, data: ServingData) -> "Snapshot":

@@ -277,8 +277,7 @@ def test_each_loader_runs_as_a_script_from_its_own_folder(loader: str, served: S
     assert done.returncode == 0 and "hundred-thousand" in done.stdout, done.stdout + done.stderr
     after = served.recommend(some_users(1)[0])
     assert [item["itemid"] for item in after["items"]] == [item["itemid"] for item in before["items"]]
-    grown = int(after["model_version"]) - int(before["model_version"])
-    assert grown == (1 if loader.endswith("model_to_triton") else 0)
+    assert after["model_version"] == before["model_version"]  # the same weights get no new version
 
 
 def test_loaders_leave_one_alias_and_few_versions(served: Stack) -> None:

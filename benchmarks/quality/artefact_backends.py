@@ -208,8 +208,8 @@ class ArtefactRankingModel:
         self._served = ServedModel("artefacts", document.columns, document.feature_hash, "", load_digest())
 
     @torch.no_grad()
-    def score(self, inputs: RankingInputs) -> tuple[RankingScores, ServedModel]:
-        """The scores, and the model that made them."""
+    def score(self, inputs: RankingInputs, version: str = "") -> tuple[RankingScores, ServedModel]:
+        """The scores, and the model that made them: there is one, whichever version is named."""
         logits, rank_scores = self.ranker(*map(torch.from_numpy, inputs))
         return RankingScores(logits.numpy(), rank_scores.numpy()), self._served
 

@@ -81,10 +81,24 @@ class Outcome:
         }
 
 
-def ask(settings: Settings, users: Sequence[ExternalId], clients: int, going_on: Callable[[], bool]) -> Outcome:
+def ask(
+    settings: Settings,
+    users: Sequence[ExternalId],
+    clients: int,
+    going_on: Callable[[], bool],
+    look: Callable[[ExternalId, float, dict[str, Any]], None] | None = None,
+) -> Outcome:
     """Each client requests one user's list after the other for as long as `going_on` is true.
 
     Returns when every client has its last response.
+
+    Args:
+        settings: where the server is.
+        users: by their ids.
+        clients: how many, each with a thread.
+        going_on: asked before each request.
+        look: is shown each response: the user, when the request was sent by `time.perf_counter`, and the content; by
+            one client at a time.
     """
     outcome, lock = Outcome(), threading.Lock()
 
@@ -107,6 +121,8 @@ def ask(settings: Settings, users: Sequence[ExternalId], clients: int, going_on:
                 continue
             with lock:
                 outcome.note(response.status, response.headers.get("Server-Timing", ""), content, taken)
+                if look is not None:
+                    look(user, began, content)
         connection.close()
 
     began = time.perf_counter()

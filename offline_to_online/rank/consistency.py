@@ -168,6 +168,7 @@ def sequence_differences(
 
 def score_differences(
     model: TrainedModel,
+    version: str,
     triton: TritonCaller,
     sides: tuple[State, State],
     ids: tuple[Int64Array, Int64Array],
@@ -177,6 +178,7 @@ def score_differences(
 
     Args:
         model: the ranking model as trained.
+        version: that Triton serves of it.
         triton: scores what the stores hold.
         sides: the artefacts, for PyTorch, and the stores.
         ids: all userids and itemids.
@@ -188,7 +190,7 @@ def score_differences(
     for start in tqdm(starts, desc="scores", unit="batch", disable=None, leave=False):
         rows = tuple(part[start : start + TRITON_MAX_BATCH] for part in lists)
         expected = model.outputs(tuple(map(torch.from_numpy, offline.inputs(*rows))))
-        found, _ = triton.infer(model.declared, online.inputs(*rows))
+        found, _ = triton.infer(model.declared, online.inputs(*rows), version)
         for tensor, own, other in zip(model.declared.outputs, expected, found, strict=True):
             differences += [
                 {

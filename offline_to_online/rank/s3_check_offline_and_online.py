@@ -5,7 +5,8 @@
 In this order; at the first kind that differs it prints a table of the differences and ends with status 1:
 
 1. the features' order and hash of the two served models = the declaration;
-2. every weight in the served models' files = the trained one;
+2. every weight in the served models' files = the trained one: of the ranking model, what the served version was
+   exported from; and the ranking model of the artefacts is among the versions that are loaded;
 3. every feature of every user and item in Feast = the offline artefacts, exactly; for a user with live events, = the
    window counted from scratch over the artefacts' rows and the events;
 4. every user's last impressions in Redis = those of the artefacts and the events, exactly;
@@ -33,6 +34,7 @@ from data_exchange_center.features import JOIN_KEYS, Entity
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from data_exchange_center.tables import rows_by_key, to_matrix
+from data_exchange_center.triton_models import RANKER
 from data_exchange_center.user_state import liked_genres
 from offline_to_online.exported_model import TrainedModel, trained_ranker, trained_tower, weight_difference
 from offline_to_online.loader import LOADER_TIMEOUT, how_many_checked, rows_to_check
@@ -47,9 +49,11 @@ from offline_to_online.rank.consistency import (
     score_differences,
     vector_differences,
 )
+from offline_to_online.ranking_versions import RankingVersion, kept_ranker, served_version, stored_versions
 from offline_to_online.recall.item_index import stored_vectors
 from online.callers.es_caller import elasticsearch_client
 from online.callers.feast_caller import FeastCaller
+from online.callers.promoted_versions import PromotedVersions
 from online.callers.redis_caller import RedisCaller
 from online.callers.redis_stores import redis_caller
 from online.callers.triton_caller import TritonCaller
@@ -89,27 +93,63 @@ class Stores:
         return cls(*callers)  # type: ignore[arg-type]
 
 
-def model_kinds(models: tuple[TrainedModel, ...], stores: Stores, settings: Settings) -> Kinds:
+@dataclass(frozen=True)
+class ServedRanker:
+    """The version of the ranking model that is served.
+
+    Attributes:
+        version: its number; empty where the repository knows none.
+        told: what was noted when it was loaded.
+        model: what it was exported from.
+    """
+
+    version: str
+    told: RankingVersion | None
+    model: TrainedModel
+
+    @classmethod
+    def present(cls, settings: Settings) -> "ServedRanker":
+        """The one that requests are scored by now."""
+        number = served_version(PromotedVersions(settings, LOADER_TIMEOUT).promoted(), settings)
+        if number is None:
+            return cls("", None, trained_ranker())
+        return cls(str(number), stored_versions(settings).get(number), kept_ranker(settings, number))
+
+
+def model_kinds(tower: TrainedModel, ranker: ServedRanker, stores: Stores, settings: Settings) -> Kinds:
     """What the served models declare, and their weights."""
     dataset, meta = catalogue.DATASET.load(), catalogue.RANKER_META.load()
     features = dataset.features
     declared = dataset.feature_hash
-    served = [stores.triton.served(model.declared) for model in models]
     differences = column_differences(meta.columns, features.columns, meta.feature_hash, declared, "trained model")
-    for model, found in zip(models, served, strict=True):
+    served = stores.triton.served(tower.declared), stores.triton.served(RANKER, ranker.version)
+    for model, found in zip((tower, ranker.model), served, strict=True):
         where = f"served {model.declared.name}"
         differences = differences or column_differences(
             found.columns, features.columns, found.feature_hash, declared, where
         )
     yield "the order of the features", differences
-    weights = [weight_difference(*pair, settings) for pair in zip(models, served, strict=True)]
+    weights = [
+        weight_difference(tower, served[0].state_digest, "", settings),
+        weight_difference(ranker.model, ranker.told.state_digest if ranker.told else "", ranker.version, settings),
+        unloaded_ranker(settings),
+    ]
     yield "the weights of both models", [{"difference": weight} for weight in weights if weight]
+
+
+def unloaded_ranker(settings: Settings) -> str | None:
+    """Says so where the artefacts' ranking model is no version: then nobody chose the one that is served."""
+    trained, loaded = trained_ranker().digest, [told.state_digest for told in stored_versions(settings).values()]
+    if trained in loaded:
+        return None
+    return f"{RANKER.name}: the weights {trained} were trained, and no loaded version has them: `make load`"
 
 
 def differences_by_kind(settings: Settings) -> Kinds:
     """The differences of one kind after the other, so that the first kind that differs is the one reported."""
-    stores, tower, ranker, data = Stores.connect(settings), trained_tower(), trained_ranker(), ServingData.load()
-    yield from model_kinds((tower, ranker), stores, settings)
+    stores, tower, data = Stores.connect(settings), trained_tower(), ServingData.load()
+    ranker = ServedRanker.present(settings)
+    yield from model_kinds(tower, ranker, stores, settings)
 
     events, features = stores.redis.events(), data.features
     how_many, ids, offline, online = [], [], [], []
@@ -160,7 +200,7 @@ def differences_by_kind(settings: Settings) -> Kinds:
     lists = lists_to_score(*(part[are_checked] for part in users.listed), *ids)
     yield (
         f"both scores of {lists[1].size:,} pairs of {'these' if is_sample else 'all'} users and items",
-        score_differences(ranker, stores.triton, sides, (ids[0], ids[1]), lists),
+        score_differences(ranker.model, ranker.version, stores.triton, sides, (ids[0], ids[1]), lists),
     )
 
 

@@ -43,7 +43,7 @@ class TritonCaller:
         self._turn = itertools.cycle(range(len(self._clients)))
         self._away: dict[int, float] = {}  # when a node did not respond, by its place
         self._timeout = timeout
-        self._served: dict[str, ServedModel] = {}  # by the model's name
+        self._served: dict[tuple[str, str], ServedModel] = {}  # by the model's name and version
 
     @property
     def each(self) -> "list[TritonCaller]":
@@ -75,15 +75,25 @@ class TritonCaller:
         raise AssertionError("there is a node")
 
     def ping(self, expected: Expected) -> None:
-        """Raises ServiceUnavailable unless both models of the load that is expected are loaded."""
+        """Raises ServiceUnavailable unless both models are loaded, of the load and in the version that is expected."""
+        versions = {TOWER: "", RANKER: expected.ranking_version}
+        for model in MODELS:
+            if not self.is_ready(model, versions[model]):
+                which = f"version {versions[model]} of " if versions[model] else ""
+                raise ServiceUnavailable("triton", f"{which}{model.name} is not loaded")
+        for model in MODELS:
+            expected.check_model(self.served(model, versions[model]))
+
+    def is_ready(self, model: TritonModel, version: str = "") -> bool:
+        """Whether a version, or any, is loaded.
+
+        Raises:
+            ServiceUnavailable: Triton does not respond.
+        """
         try:
-            for model in MODELS:
-                if not self._call("is_model_ready", model.name):
-                    raise ValueError(f"{model.name} is not loaded")
+            return bool(self._call("is_model_ready", model.name, version))
         except FAULTS as error:
             raise ServiceUnavailable("triton", error) from error
-        for model in MODELS:
-            expected.check_model(self.served(model))
 
     def served(self, model: TritonModel, version: str = "") -> ServedModel:
         """What the given version, or the newest, declares about itself.
@@ -105,7 +115,9 @@ class TritonCaller:
             raise ServiceUnavailable("triton", error) from error
 
     def load(self, model: TritonModel) -> None:
-        """Makes each Triton load the newest version folder; the old version is served until then.
+        """Makes each Triton load the version folders that are new; of one that is removed it forgets the version.
+
+        What the model's configuration keeps beside them goes on: versions that are there are served meanwhile.
 
         Raises:
             ServiceUnavailable: a Triton does not respond, or cannot load the model.
@@ -116,14 +128,18 @@ class TritonCaller:
         except InferenceServerException as error:
             raise ServiceUnavailable("triton", error) from error
 
-    def score(self, inputs: RankingInputs) -> tuple[RankingScores, ServedModel]:
+    def score(self, inputs: RankingInputs, version: str = "") -> tuple[RankingScores, ServedModel]:
         """Scores the candidates of b requests, and says which model did.
 
+        Args:
+            inputs: as data_exchange_center/assembler.py makes them.
+            version: which one scores; the newest unless given.
+
         Raises:
-            ServiceUnavailable: Triton does not respond in time, or responds with something else than a finite logit and
-                a finite rank score for each candidate.
+            ServiceUnavailable: Triton does not respond in time, lacks the version, or responds with something else than
+                a finite logit and a finite rank score for each candidate.
         """
-        (logits, rank_scores), model = self.infer(RANKER, inputs)
+        (logits, rank_scores), model = self.infer(RANKER, inputs, version)
         shape = inputs.sparse.shape[:2]
         if logits.shape != shape or rank_scores.shape != shape:
             raise ServiceUnavailable("triton", f"version {model.version} did not return {shape} scores")
@@ -143,26 +159,27 @@ class TritonCaller:
             raise ServiceUnavailable("triton", f"version {model.version} did not return {len(items)} vectors")
         return vectors, model
 
-    def infer(self, model: TritonModel, arrays: Arrays) -> tuple[list[Float32Array], ServedModel]:
+    def infer(self, model: TritonModel, arrays: Arrays, version: str = "") -> tuple[list[Float32Array], ServedModel]:
         """The model's outputs, all by one version, and which model that is.
 
         Args:
             model: which of the two.
             arrays: its inputs in the declared order; more rows than TRITON_MAX_BATCH go in several calls.
+            version: which one; the newest unless given.
 
         Raises:
             ServiceUnavailable: Triton does not respond in time, or responds with numbers that are not finite.
         """
         try:
-            return self._infer_once(model, arrays)
+            return self._infer_once(model, arrays, version)
         except ServiceUnavailable as error:
             # A version may be replaced between two batches, or before its configuration is read; one retry is enough.
             if not _is_about_a_version(error):
                 raise
-            return self._infer_once(model, arrays)
+            return self._infer_once(model, arrays, version)
 
-    def _infer_once(self, model: TritonModel, arrays: Arrays) -> tuple[list[Float32Array], ServedModel]:
-        parts, version = [], ""
+    def _infer_once(self, model: TritonModel, arrays: Arrays, version: str) -> tuple[list[Float32Array], ServedModel]:
+        parts = []
         for start in range(0, max(len(arrays[0]), 1), TRITON_MAX_BATCH):
             batch = [array[start : start + TRITON_MAX_BATCH] for array in arrays]
             inputs = [
@@ -182,9 +199,9 @@ class TritonCaller:
                 raise ServiceUnavailable("triton", error) from error
         if not all(np.isfinite(output).all() for output in outputs):
             raise ServiceUnavailable("triton", f"version {version} of {model.name} did not return finite numbers")
-        served = self._served.get(model.name)
-        if served is None or served.version != version:
-            served = self._served[model.name] = self.served(model, version)
+        served = self._served.get((model.name, version))
+        if served is None:
+            served = self._served[model.name, version] = self.served(model, version)
         return outputs, served
 
 

@@ -50,6 +50,7 @@ class Expected:
         feature_hash: of the features that the models were trained on.
         items: how many there are.
         userid: of a user of the load; None where it has none.
+        ranking_version: the version of the ranking model that must be loaded; empty: any.
     """
 
     load_digest: str
@@ -57,6 +58,7 @@ class Expected:
     feature_hash: str
     items: int
     userid: int | None
+    ranking_version: str = ""
 
     def check_model(self, model: "ServedModel") -> None:
         """Raises StoreFault unless the model knows the same features and ids, and is of the same load.
@@ -145,7 +147,11 @@ class LiveUser:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What the loaded model declares about itself; the loader writes it into the model's configuration."""
+    """What the loaded model declares about itself; the loader writes it into the model's configuration.
+
+    Of the ranking model the configuration tells what all loaded versions have in common, which is all but the digest of
+    the weights: a configuration that changed with each version would make Triton load all of them again.
+    """
 
     version: str
     columns: tuple[str, ...]

@@ -4,6 +4,7 @@ from data_exchange_center.settings import Settings
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.es_similar_caller import SimilarItemsCaller
 from online.callers.feast_caller import FeastCaller
+from online.callers.promoted_versions import PromotedVersions
 from online.callers.redis_stores import redis_caller
 from online.callers.triton_caller import TritonCaller
 from online.roles import ServingBackends
@@ -25,4 +26,5 @@ def connect(settings: Settings) -> ServingBackends:
         feature_store=FeastCaller(settings, FEAST_TIMEOUT, settings.web_threads),
         ranking_model=triton,
         user_tower=triton,
+        promoted_version=PromotedVersions(settings, REDIS_TIMEOUT),
     )

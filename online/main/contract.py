@@ -298,6 +298,9 @@ class ReadyResponse(BaseModel):
     missing: dict[str, str]
     breakers: dict[str, str]
     rules: Annotated[str | None, Field(description="what is wrong with RULES_FILE, whose last rules stay")] = None
+    ranking_version: Annotated[
+        str, Field(description="the version of the ranking model that is served; absent: the newest")
+    ] = ""
 
 
 class Fault(BaseModel):

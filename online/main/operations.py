@@ -22,8 +22,14 @@ def get_health() -> flask.Response:
 def get_ready() -> flask.Response:
     """Whether every service can be used."""
     engine = current_engine()
-    missing = engine.readiness.missing(engine.snapshot.data.expected)
-    response = contract.ReadyResponse(ready=not missing, missing=missing, breakers=engine.breakers.states())
+    snapshot = engine.snapshot
+    missing = engine.readiness.missing(snapshot.expected)
+    response = contract.ReadyResponse(
+        ready=not missing,
+        missing=missing,
+        breakers=engine.breakers.states(),
+        **({"ranking_version": snapshot.ranking_version} if snapshot.ranking_version else {}),
+    )
     if engine.rules.fault:
         response.rules = engine.rules.fault  # the server is ready all the same: the last rules are in force
     return as_json(response, 503 if missing else 200)

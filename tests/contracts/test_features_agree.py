@@ -145,7 +145,7 @@ def test_onnx_has_the_declared_tensors(model: TritonModel, stack: Stack) -> None
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_tritons_configuration_is_read_back_as_declared(model: TritonModel) -> None:
     """Whatever the values hold: text_format escapes them."""
-    text = model_configuration(model, FEATURES, 'quote " backslash \\ newline \n', "d", "l")
+    text = model_configuration(model, FEATURES, 'quote " backslash \\ newline \n', "l", "d")
     configuration, model = text_format.Parse(text, triton.ModelConfig()), model.of(FEATURES)
     assert (configuration.name, configuration.platform) == (model.name, "onnxruntime_onnx")
     assert configuration.max_batch_size == TRITON_MAX_BATCH
@@ -156,6 +156,8 @@ def test_tritons_configuration_is_read_back_as_declared(model: TritonModel) -> N
     (group,) = configuration.instance_group
     assert (group.kind, group.count) == (triton.ModelInstanceGroup.KIND_CPU, 1)
     assert configuration.version_policy.latest.num_versions == 1
+    several = text_format.Parse(model_configuration(model, FEATURES, "h", "l", side_by_side=4), triton.ModelConfig())
+    assert several.version_policy.latest.num_versions == 4 and "state_digest" not in several.parameters
     assert {name: value.string_value for name, value in configuration.parameters.items()} == {
         "columns": ",".join(FEATURES.columns),
         "feature_hash": 'quote " backslash \\ newline \n',

@@ -180,7 +180,7 @@ class Services:
     ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         return lambda: self.features(declared, entity, ids)
 
-    def score(self, inputs: RankingInputs) -> tuple[RankingScores, ServedModel]:
+    def score(self, inputs: RankingInputs, version: str = "") -> tuple[RankingScores, ServedModel]:
         self._call("triton")
         count = len(self.found)
         assert inputs.sparse.shape == (1, count, 23) and inputs.dense.shape == (1, count, 36)
