@@ -23,6 +23,10 @@ REDIS_USER_KEYS = (REDIS_TERM, REDIS_VECTOR, REDIS_FILTER, REDIS_RECENT, REDIS_E
 REDIS_LOAD = "recsys:load"  # the digest of the load that the users are of; absent while they are being replaced
 REDIS_FEAST = "recsys:feast_features"  # the hash of the features, and so of the ids, that Feast's rows are of
 REDIS_UNPUSHED = "recsys:unpushed_users"  # a set: users whose events have not reached Feast or their vector yet
+# Streams; a load leaves them as they are. Each entry is JSON in one field, as log_entries.py declares it.
+REDIS_IMPRESSIONS = "recsys:impressions"  # the lists that were shown
+REDIS_EVENT_LOG = "recsys:event_log"  # the events that were accepted, in the order in which they were counted
+LOG_FIELD = "entry"
 
 
 def redis_prefix(key: str) -> str:

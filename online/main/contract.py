@@ -17,6 +17,7 @@ CLOCKS_DIFFER = (
     86_400  # seconds by which a client's clock may be ahead; a later event would stay the newest for as long
 )
 MOST_EVENTS = 100
+REQUEST_ID = r"^[A-Za-z0-9_.-]{1,64}$"
 
 
 def _latest() -> int:
@@ -73,6 +74,10 @@ class Event(BaseModel):
         AfterValidator(_not_in_the_future),
         Integral,
     ]
+    request_id: Annotated[
+        str | None,
+        Field(pattern=REQUEST_ID, description="X-Request-ID of the list that the user acted on"),
+    ] = None
 
 
 class Ranks(BaseModel):

@@ -31,11 +31,13 @@ def _recommend(parse: Callable[[type[RecommendRequest]], RecommendRequest]) -> f
     engine = current_engine()
     snapshot = engine.snapshot  # the same for the reading and the list: another data set may have other ids
     request = parse(models_of(snapshot.data).recommend_request)
-    recommendation = engine.recommender.recommend(snapshot, internal_id(request.userid), request.size)
+    user = internal_id(request.userid)
+    recommendation = engine.recommender.recommend(snapshot, user, request.size)
     content = recommend_response(request.userid, recommendation, request.explain)
     notes = {name: getattr(content, name) for name in ("model_version", "fallback", "degraded")}
     note_recommendation(
         recommendation,
+        user,
         userid=request.userid,
         items=len(content.items),
         **{name: value for name, value in notes.items() if value},
