@@ -32,6 +32,7 @@ import numpy as np
 
 from benchmarks.loop.loop_chart import draw_loop
 from benchmarks.loop.people import LIST_LENGTH, People, Rated
+from benchmarks.loop.replay import count_again, kept_out
 from benchmarks.loop.shop import Shop, send
 from benchmarks.quality.comparison import difference, summary
 from benchmarks.quality.list_metrics import accuracy
@@ -71,15 +72,6 @@ def start() -> None:
     for step in (("offline",), ("services", "start"), ("offline_to_online",), ("services", "serve")):
         if status := run(*step):
             sys.exit(status)
-
-
-def kept_rows() -> dict[int, list[int]]:
-    """The items of each user's last rows, in order: where the oracle leaves them."""
-    rows: dict[int, list[int]] = defaultdict(list)
-    table = catalogue.ONLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID])
-    for user, item in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        rows[user].append(item)
-    return rows
 
 
 class Popularity:
@@ -149,7 +141,9 @@ def one_round(number: int, shop: Shop, people: People, popularity: Popularity) -
 
 def simulate(settings: Settings, rounds: int, seed: int) -> dict[str, Any]:
     """The report of some rounds, on the running stack of the settings."""
-    truth, last = load_truth(settings.raw_data / ORACLE_FILE), kept_rows()
+    truth, kept = load_truth(settings.raw_data / ORACLE_FILE), kept_out()
+    count_again(kept)  # as after each retraining: the server knows all that people have rated
+    last = {user: [row.itemid for row in rows] for user, rows in kept.items()}
     people, shop = People(truth, last, seed), Shop(settings)
     popularity = Popularity(People(truth, last, seed))
     report: dict[str, Any] = {"rounds": []}
