@@ -14,11 +14,11 @@ from data_exchange_center.arrays import BoolArray, Int64Array
 from data_exchange_center.columns import Column, LogColumn
 from data_exchange_center.dataset import DatasetDocument
 from data_exchange_center.log_entries import feature_digests
-from data_exchange_center.serving_load import LOADED, load_digest
+from data_exchange_center.serving_load import load_digest
 from data_exchange_center.tables import to_matrix
 from data_exchange_center.user_state import genre_flags, newest_windows
 
-FEATURE_READS = (catalogue.USER_FEATURES, catalogue.ITEM_FEATURES, *LOADED[1:])
+FEATURE_READS = (catalogue.USER_FEATURES, catalogue.ITEM_FEATURES, catalogue.ITEMS)
 FEAST = "feast"  # as `degraded` names it
 
 
