@@ -27,6 +27,8 @@ REDIS_UNPUSHED = "recsys:unpushed_users"  # a set: users whose events have not r
 REDIS_IMPRESSIONS = "recsys:impressions"  # the lists that were shown
 REDIS_EVENT_LOG = "recsys:event_log"  # the events that were accepted, in the order in which they were counted
 LOG_FIELD = "entry"
+# How many entries a stream has ever got, by its key; on the stream's own node, since the braces hold all of that key.
+REDIS_ADDED = "recsys:added:{{{}}}"
 
 
 def redis_prefix(key: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmarks.drawing import OTHER, OWN, THIRD, chart
 
+METRIC = "expected recall@50"
 COLOURS = {"recommender": OWN, "oracle": OTHER, "popularity alone": THIRD}
 
 
@@ -14,7 +15,7 @@ def draw_loop(report: dict[str, Any], file: Path) -> Path:
     numbers = [one["round"] for one in rounds]
     with chart(file, report["dataset"], 9.0, 3.6, panels=2) as (recall, coverage):
         for name, colour in COLOURS.items():
-            measured = [one["systems"][name] for one in rounds]
+            measured = [one["systems"][name][METRIC] for one in rounds]
             values = [m["value"] for m in measured]
             below = [m["value"] - m["interval"][0] for m in measured]
             above = [m["interval"][1] - m["value"] for m in measured]

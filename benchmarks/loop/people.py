@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
-from data_exchange_center.arrays import BoolArray, Float64Array, Int64Array
+from data_exchange_center.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from offline.preprocess.synthetic import step, walk
 from offline.preprocess.synthetic.oracle import HELD_OUT, Truth, oracle_scores
 from offline.preprocess.synthetic.step import Tables, Walkers
@@ -19,6 +19,8 @@ from offline.preprocess.synthetic.step import Tables, Walkers
 RATINGS = np.array([-1.7, -0.9, 0.0, 0.8])
 ATTENTION = 0.5  # a list's place p is looked at with probability p ** -ATTENTION
 LIST_LENGTH = 50
+
+Lists = Mapping[int, Sequence[int]]  # items of each user, best first
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class People:
         self._take(user, item)
         return Rated(user, item, self._ratings(utilities.ravel()), np.zeros(len(user), np.int64))
 
-    def look(self, lists: Mapping[int, Sequence[int]]) -> Rated:
+    def look(self, lists: Lists) -> Rated:
         """What each user rates of the list that they are shown, by userid; it counts as rated from now on.
 
         They look at a place the less likely the further down it is, and choose what they see as likely as they will
@@ -132,8 +134,8 @@ class People:
         for one, rows in zip(*_by_user(user, item), strict=True):
             self._rated[one] = np.concatenate([self._rated[one], rows])
 
-    def expected(self) -> dict[int, list[int]]:
-        """The oracle's list of each user: what they are expected to rate and like next, the likeliest first."""
+    def expected(self) -> Float32Array:
+        """[users, items] how often each item is expected to be rated and liked within the next HELD_OUT ratings."""
         truth = replace(
             self.truth,
             place=self._at.place,
@@ -142,17 +144,25 @@ class People:
             rated=np.concatenate(self._rated).astype(np.int32),
             rated_until=np.cumsum([0, *map(len, self._rated)]),
         )
-        lists: dict[int, list[int]] = {}
-        for userids, scores in oracle_scores(truth, self.userids):
-            top = np.argsort(-scores, axis=1, kind="stable")[:, :LIST_LENGTH]
-            lists |= dict(zip(userids.tolist(), self.truth.itemid[top].tolist(), strict=True))
-        return lists
+        return np.concatenate([scores for _, scores in oracle_scores(truth, self.userids)])
 
-    def popular(self, positives: Int64Array) -> dict[int, list[int]]:
-        """Each user's most popular unseen items, by [items] how often each was liked."""
-        score = np.where(self._at.seen, -1, positives)
-        top = np.argsort(-score, axis=1, kind="stable")[:, :LIST_LENGTH]
+    def best(self, scores: Float32Array | Int64Array) -> Lists:
+        """Each user's unseen items with the highest scores, by [users, items], or by [items] the same for all."""
+        top = np.argsort(np.where(self._at.seen, 1, -scores), axis=1, kind="stable")[:, :LIST_LENGTH]
         return dict(zip(self.userids.tolist(), self.truth.itemid[top].tolist(), strict=True))
+
+    def found(self, lists: Lists, expected: Float32Array) -> Float64Array:
+        """[users] the share of a user's expected likes that stands in their list: the expectation of its Recall.
+
+        Args:
+            lists: by userid.
+            expected: of `expected`, when the lists were made.
+        """
+        shares = np.zeros(len(self.userids))
+        for row, user in enumerate(self.userids.tolist()):
+            places = np.searchsorted(self.truth.itemid, np.array(lists.get(user, ()), np.int64)[:LIST_LENGTH])
+            shares[row] = expected[row, places].sum() / expected[row].sum()
+        return shares
 
 
 def _by_user(user: Int64Array, item: Int64Array) -> tuple[list[int], list[Int64Array]]:

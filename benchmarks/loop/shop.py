@@ -17,6 +17,7 @@ CLIENTS = 4
 TIMEOUT = 30.0  # seconds
 READY_SECONDS = 90.0
 MOST_EVENTS = 100  # in one request
+ATTEMPTS, PAUSE = 20, 1.0  # at a list of the full flow; seconds in between
 SECONDS_APART = 30  # two ratings of a user
 
 
@@ -51,15 +52,19 @@ class Shop:
         """
 
         def ask(user: int) -> tuple[int, list[int]]:
-            headers = {"X-Request-ID": request_id(number, user)}
-            found = requests.get(
-                f"{self._url}/recommend", {"userid": user, "size": LIST_LENGTH}, headers=headers, timeout=TIMEOUT
-            )
-            found.raise_for_status()
-            content: dict[str, Any] = found.json()
-            if content.get("degraded"):
-                raise RuntimeError(f"the list of user {user} is without {content['degraded']}")
-            return user, [item["itemid"] for item in content["items"]]
+            for _ in range(ATTEMPTS):
+                found = requests.get(
+                    f"{self._url}/recommend",
+                    {"userid": user, "size": LIST_LENGTH},
+                    headers={"X-Request-ID": request_id(number, user)},
+                    timeout=TIMEOUT,
+                )
+                found.raise_for_status()
+                content: dict[str, Any] = found.json()
+                if not content.get("degraded"):
+                    return user, [item["itemid"] for item in content["items"]]
+                time.sleep(PAUSE)  # a busy machine: the user asks again, as a person would
+            raise RuntimeError(f"the list of user {user} is without {content['degraded']}, {ATTEMPTS} times over")
 
         with ThreadPoolExecutor(CLIENTS) as threads:
             return dict(threads.map(ask, users))

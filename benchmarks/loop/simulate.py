@@ -7,7 +7,8 @@ each round
 
 1. every user asks the real server for a list;
 2. goes on by themselves, by the generator's own step, which nothing that was shown changes: what they like there are
-   the true likes of the round, and the lists are evaluated against them;
+   the true likes of the round. The lists are evaluated against them, and, without the chance of one such walk, against
+   how often each item is expected among them;
 3. looks at the list, at its first places the most, and rates what they choose by their true taste;
 4. all of it is sent as events, those of the list with the id of its request; `make retrain` drains the log, fits, asks
    the gate, promotes and loads.
@@ -31,14 +32,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.loop.loop_chart import draw_loop
-from benchmarks.loop.people import LIST_LENGTH, People, Rated
+from benchmarks.loop.people import LIST_LENGTH, Lists, People, Rated
 from benchmarks.loop.replay import count_again, kept_out
 from benchmarks.loop.shop import Shop, send
 from benchmarks.quality.comparison import difference, summary
 from benchmarks.quality.list_metrics import accuracy
 from benchmarks.report import charts_folder, machine, measured_on, read_report, table, write_report
 from data_exchange_center import catalogue
-from data_exchange_center.arrays import Float64Array
+from data_exchange_center.arrays import Float32Array, Float64Array
 from data_exchange_center.columns import Column
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
@@ -48,14 +49,15 @@ from offline.preprocess.synthetic.oracle import ORACLE_FILE, load_truth
 from offline.preprocess.synthetic.scale import Scale
 from testkit.stack import in_force, settings_of_its_own
 
-SCALE = Scale(users=943, items=1682, ratings=28_290, max_userid=943, max_itemid=1682)  # 30 ratings a user
+SCALE = Scale(users=400, items=600, ratings=12_000, max_userid=400, max_itemid=600)  # 30 ratings a user
 ROUNDS = 3
 ROUND_SECONDS = 7 * 86_400
 LOG_SECONDS = 1.0  # after which the server has logged what it has shown
 RECALL = f"recall@{LIST_LENGTH}"
+EXPECTED = f"expected {RECALL}"
 SERVED, ORACLE, POPULAR = "recommender", "oracle", "popularity alone"
 
-Lists = dict[int, list[int]]
+Evaluated = dict[str, dict[str, Float64Array]]  # [users] by system and metric
 
 
 def run(*command: str) -> int:
@@ -85,14 +87,13 @@ class Popularity:
         liked = impressions[Column.ITEMID].to_numpy()[impressions[Column.LABEL].to_numpy() == 1]
         np.add.at(self._positives, np.searchsorted(people.truth.itemid, liked), 1)
 
-    def go_on(self) -> tuple[Lists, Rated]:
-        """A round: the lists, and what people rate by themselves. What is rated comes into the counts."""
-        lists = self.people.popular(self._positives)
-        alone = self.people.go_on()
-        seen = self.people.look(lists)
-        for rated in (alone, seen):
-            np.add.at(self._positives, rated.item[rated.liked], 1)
-        return lists, alone
+    def lists(self) -> Lists:
+        """What is shown."""
+        return self.people.best(self._positives)
+
+    def take(self, rated: Rated) -> None:
+        """What is rated comes into the counts."""
+        np.add.at(self._positives, rated.item[rated.liked], 1)
 
 
 def recall(lists: Lists, alone: Rated, people: People) -> Float64Array:
@@ -112,31 +113,36 @@ def coverage(lists: Lists, items: int) -> float:
     return len({item for own in lists.values() for item in own[:LIST_LENGTH]}) / items
 
 
-def one_round(number: int, shop: Shop, people: People, popularity: Popularity) -> tuple[dict[str, Any], Any]:
-    """Lists, their evaluation, and what people do; returns what is reported, and [users] recall by system."""
-    expected = people.expected()
-    lists = shop.lists(people.userids.tolist(), number)
-    alone = people.go_on()
-    recalls = {name: recall(own, alone, people) for name, own in ((SERVED, lists), (ORACLE, expected))}
-    acted = people.look(lists)
+def evaluated(lists: Lists, expected: Float32Array, alone: Rated, people: People) -> dict[str, Float64Array]:
+    """[users] both metrics of lists."""
+    return {EXPECTED: people.found(lists, expected), RECALL: recall(lists, alone, people)}
+
+
+def one_round(number: int, shop: Shop, people: People, popularity: Popularity) -> tuple[dict[str, Any], Evaluated]:
+    """Lists, their evaluation, and what people do; returns what is reported, and the metrics of each system."""
+    expected, elsewhere = people.expected(), popularity.people.expected()
+    lists: dict[str, Lists] = {
+        SERVED: shop.lists(people.userids.tolist(), number),
+        ORACLE: people.best(expected),
+        POPULAR: popularity.lists(),
+    }
+    alone, alone_elsewhere = people.go_on(), popularity.people.go_on()
+    metrics = {name: evaluated(lists[name], expected, alone, people) for name in (SERVED, ORACLE)}
+    metrics[POPULAR] = evaluated(lists[POPULAR], elsewhere, alone_elsewhere, popularity.people)
+    acted = people.look(lists[SERVED])
     events = send(shop, people, (acted, alone), END + (number + 1) * ROUND_SECONDS, number)
-    popular, by_themselves = popularity.go_on()
-    recalls[POPULAR] = recall(popular, by_themselves, popularity.people)
+    for rated in (alone_elsewhere, popularity.people.look(lists[POPULAR])):
+        popularity.take(rated)
     bootstrap = Bootstrap(people.userids, number)
-    items = len(people.truth.itemid)
     report: dict[str, Any] = {
         "round": number,
-        "systems": {name: summary({RECALL: values}, bootstrap)[RECALL] for name, values in recalls.items()},
-        "coverage": {
-            SERVED: coverage(lists, items),
-            POPULAR: coverage(popular, items),
-            ORACLE: coverage(expected, items),
-        },
+        "systems": {name: summary(values, bootstrap) for name, values in metrics.items()},
+        "coverage": {name: coverage(own, len(people.truth.itemid)) for name, own in lists.items()},
         "events": events,
         "events_from_lists": len(acted.user),
         "liked_share_of_list_events": float(acted.liked.mean()) if len(acted.user) else 0.0,
     }
-    return report, recalls
+    return report, metrics
 
 
 def simulate(settings: Settings, rounds: int, seed: int) -> dict[str, Any]:
@@ -147,15 +153,17 @@ def simulate(settings: Settings, rounds: int, seed: int) -> dict[str, Any]:
     people, shop = People(truth, last, seed), Shop(settings)
     popularity = Popularity(People(truth, last, seed))
     report: dict[str, Any] = {"rounds": []}
-    before: Float64Array | None = None
+    before: Evaluated | None = None
     for number in range(rounds + 1):
         print(f"round {number} ...", flush=True)
         shop.wait()
-        of_round, recalls = one_round(number, shop, people, popularity)
+        of_round, metrics = one_round(number, shop, people, popularity)
         if before is not None:
-            bootstrap = Bootstrap(people.userids, number)
-            of_round["gain"] = difference(recalls[SERVED], before, bootstrap)
-        before = recalls[SERVED]
+            of_round["gain"] = {
+                name: difference(values, before[SERVED][name], Bootstrap(people.userids, number))
+                for name, values in metrics[SERVED].items()
+            }
+        before = metrics
         if number < rounds:
             time.sleep(LOG_SECONDS)
             status = run("benchmarks.loop.retrain")
@@ -169,22 +177,41 @@ def simulate(settings: Settings, rounds: int, seed: int) -> dict[str, Any]:
 
 def tables(report: dict[str, Any]) -> str:
     """The report as Markdown."""
-    rows: list[list[object]] = []
-    for one in report["rounds"]:
-        cells = [_with_interval(one["systems"][name]) for name in (SERVED, ORACLE, POPULAR)]
-        gain = one.get("gain")
-        gained = f"{gain['value']:+.3f} ({gain['interval'][0]:+.3f} to {gain['interval'][1]:+.3f})" if gain else ""
-        shares = [f"{one['coverage'][name]:.0%}" for name in (SERVED, POPULAR)]
-        promoted = {True: "yes", False: "no"}.get(one.get("promoted"), "") if "promoted" in one else ""
-        rows.append([one["round"], *cells, gained, *shares, one["events"], promoted])
-    headers = ["round", *(f"{RECALL}, {name}" for name in (SERVED, ORACLE, POPULAR)), "gain on the round before"]
-    headers += ["coverage, recommender", "coverage, popularity alone", "events", "promoted"]
-    return "\n\n".join([measured_on(report), table(rows, headers)]) + "\n"
+    parts = [measured_on(report)]
+    for metric in (EXPECTED, RECALL):
+        rows: list[list[object]] = []
+        for one in report["rounds"]:
+            cells = [_with_interval(one["systems"][name][metric]) for name in (SERVED, ORACLE, POPULAR)]
+            gain = _with_interval(one["gain"][metric], "+") if "gain" in one else ""
+            rows.append([one["round"], *cells, gain])
+        headers = [
+            "retrainings",
+            *(f"{metric}, {name}" for name in (SERVED, ORACLE, POPULAR)),
+            "gain of the recommender",
+        ]
+        parts.append(table(rows, headers))
+    rows = [
+        [
+            one["round"],
+            *(f"{one['coverage'][name]:.0%}" for name in (SERVED, ORACLE, POPULAR)),
+            one["events"],
+            _gate(one),
+        ]
+        for one in report["rounds"]
+    ]
+    parts.append(
+        table(rows, ["retrainings", *(f"coverage, {name}" for name in (SERVED, ORACLE, POPULAR)), "events", "gate"])
+    )
+    return "\n\n".join(parts) + "\n"
 
 
-def _with_interval(measured: dict[str, Any]) -> str:
+def _gate(one: dict[str, Any]) -> str:
+    return {True: "promoted", False: "refused", None: ""}[one.get("promoted")]
+
+
+def _with_interval(measured: dict[str, Any], sign: str = "") -> str:
     low, high = measured["interval"]
-    return f"{measured['value']:.3f} ({low:.3f} to {high:.3f})"
+    return f"{measured['value']:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import redis
 
 from data_exchange_center.log_entries import LoggedEvent
-from data_exchange_center.serving_names import LOG_FIELD, REDIS_EVENT_LOG, REDIS_IMPRESSIONS
+from data_exchange_center.serving_names import LOG_FIELD, REDIS_ADDED, REDIS_EVENT_LOG, REDIS_IMPRESSIONS
 from online.callers.redis_values import FAULTS, fault_of
 from online.callers.types import Impression
 
@@ -49,10 +49,12 @@ def log_events(pipe: redis.client.Pipeline, events: Sequence[Impression], length
         events: in the order in which they were counted.
         length: entries that the log keeps, about.
     """
-    for event in events:
-        if event.origin is not None:
-            entry = LoggedEvent(**event.origin.model_dump(), rating=event.rating, ts=event.timestamp)
-            _append(pipe, REDIS_EVENT_LOG, entry.model_dump_json(exclude_none=True), length)
+    entries = [
+        LoggedEvent(**event.origin.model_dump(), rating=event.rating, ts=event.timestamp)
+        for event in events
+        if event.origin is not None
+    ]
+    _append(pipe, REDIS_EVENT_LOG, [entry.model_dump_json(exclude_none=True) for entry in entries], length)
 
 
 def append_events(events: Sequence[Impression], length: int, client: redis.Redis) -> None:
@@ -66,13 +68,15 @@ def append_events(events: Sequence[Impression], length: int, client: redis.Redis
 def append_lists(lists: Sequence[str], length: int, client: redis.Redis) -> None:
     """Logs lists that were shown, each as JSON, in one round trip."""
     with client.pipeline(transaction=False) as pipe:
-        for shown in lists:
-            _append(pipe, REDIS_IMPRESSIONS, shown, length)
+        _append(pipe, REDIS_IMPRESSIONS, lists, length)
         pipe.execute()
 
 
-def _append(pipe: redis.client.Pipeline, stream: str, content: str, length: int) -> None:
-    pipe.xadd(stream, {LOG_FIELD: content}, maxlen=length, approximate=True)
+def _append(pipe: redis.client.Pipeline, stream: str, entries: Sequence[str], length: int) -> None:
+    for entry in entries:
+        pipe.xadd(stream, {LOG_FIELD: entry}, maxlen=length, approximate=True)
+    if entries:
+        pipe.incrby(REDIS_ADDED.format(stream), len(entries))
 
 
 def blocks_after(client: redis.Redis, stream: str, last: EntryId, size: int) -> Iterator[list[Entry]]:
@@ -104,10 +108,8 @@ def added(client: redis.Redis, stream: str) -> int:
         ServiceUnavailable: Redis does not respond.
     """
     try:
-        if not client.exists(stream):
-            return 0
-        known: Any = client.xinfo_stream(stream)
-        return int(known["entries-added"])
+        counted: Any = client.get(REDIS_ADDED.format(stream))
+        return int(counted or 0)
     except FAULTS as error:
         raise fault_of(error) from error
 

@@ -1,5 +1,6 @@
 """Establishes on the real servers that the log comes into tables as a whole and once, and equals what is recomputed."""
 
+import secrets
 import time
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import requests
 
 from data_exchange_center import catalogue
 from data_exchange_center.columns import Column, LogColumn
-from data_exchange_center.serving_names import REDIS_EVENT_LOG, REDIS_IMPRESSIONS
+from data_exchange_center.serving_names import REDIS_ADDED, REDIS_EVENT_LOG, REDIS_IMPRESSIONS
 from data_exchange_center.settings import Settings
 from offline_to_online.recall.s1_user_to_redis import remove_others, users_with_rows
 from online.callers.redis_stores import redis_client
@@ -17,6 +18,7 @@ from online_to_offline import s1_log_to_tables, s2_training_rows
 from tests.conftest import Stack
 
 NEW_USER = 890_123
+AT = 1_046_500_000
 
 
 @pytest.fixture
@@ -43,15 +45,20 @@ def wait_for(client: object, stream: str, entries: int) -> None:
 
 
 def test_the_log_becomes_tables(own_tables: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = secrets.token_hex(4)  # of the requests of this test
+    s1_log_to_tables.main()  # what other tests have left
+    before = catalogue.LOG_POSITIONS.load()
     users = catalogue.USER_FILTER.load([Column.USERID])[Column.USERID].to_pylist()[-12:]
     with redis_client(Settings(), 5) as client:
         lists, events = added(client, REDIS_IMPRESSIONS), added(client, REDIS_EVENT_LOG)
         for user in users:
-            requests.get(f"{own_tables.url}/recommend?userid={user}", headers={"X-Request-ID": f"t-{user}"}, timeout=5)
+            requests.get(
+                f"{own_tables.url}/recommend?userid={user}", headers={"X-Request-ID": f"{own}-{user}"}, timeout=5
+            )
         popular = own_tables.recommend(NEW_USER, size=3)["items"][1]["itemid"]
-        headers = {"X-Request-ID": "t-new"}
+        headers = {"X-Request-ID": f"{own}-new"}
         requests.get(f"{own_tables.url}/recommend?userid={NEW_USER}&size=3", headers=headers, timeout=5)
-        event = {"userid": NEW_USER, "itemid": popular, "rating": 5, "ts": 1_046_500_000, "request_id": "t-new"}
+        event = {"userid": NEW_USER, "itemid": popular, "rating": 5, "ts": AT, "request_id": f"{own}-new"}
         for accepted in (1, 0):  # the second one is a duplicate, and is not logged
             content = requests.post(f"{own_tables.url}/events", json=event, timeout=5).json()
             assert content["accepted"] == accepted
@@ -69,12 +76,16 @@ def test_the_log_becomes_tables(own_tables: Stack, monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as small:
         small.setattr(s1_log_to_tables, "ENTRIES_AT_A_TIME", 3)
         found = drained_requests()
-    assert [name for name in found if name.startswith("t-")] == [*(f"t-{user}" for user in users), "t-new"]
+    # Two workers logged them, each its own ones in order.
+    assert sorted(name for name in found if name.startswith(own)) == sorted(f"{own}-{user}" for user in (*users, "new"))
     assert len(drained_requests()) == len(found)
     with redis_client(Settings(), 5) as client:
         assert not client.xlen(REDIS_EVENT_LOG)
     positions = catalogue.LOG_POSITIONS.load()
-    assert positions.events.lost == positions.impressions.lost == positions.impressions.unreadable == 0
+    assert positions.impressions.read == before.impressions.read + len(users) + 2
+    assert positions.events == before.events.model_copy(
+        update={**positions.events.model_dump(include={"milliseconds", "number"}), "read": before.events.read + 1}
+    )
 
     s2_training_rows.main()
     rows = catalogue.LOG_ROWS.load()
@@ -98,6 +109,7 @@ def test_what_cannot_be_read_is_left_out_and_what_was_dropped_is_counted(own_tab
     with redis_client(Settings(), 5) as client:
         for content in ("{", '{"userid": 1}', '{"userid": 1, "itemid": 2, "rating": 4, "ts": 5}'):
             client.xadd(REDIS_EVENT_LOG, {"entry": content})
+            client.incr(REDIS_ADDED.format(REDIS_EVENT_LOG))
         client.xtrim(REDIS_EVENT_LOG, maxlen=2, approximate=False)
     s1_log_to_tables.main()
     after = catalogue.LOG_POSITIONS.load()
