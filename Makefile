@@ -13,7 +13,7 @@ INSTALL := $(UV) pip install --quiet --compile-bytecode --require-hashes
 NOT_SERVING := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install spark data offline services status load check promote rollback serve run cluster stop evaluate evaluate-offline bench pictures test lint lock
+.PHONY: help install spark data offline services status load check promote rollback serve run cluster stop evaluate evaluate-offline bench retrain simulate pictures test lint lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -97,6 +97,12 @@ evaluate-offline: install ## the same on the artefacts alone, without a server
 
 bench: install ## how fast everything is, on a stack of its own: report in .run/
 	$(PY) -m benchmarks.speed.bench
+
+retrain: install ## fits again to ratings and events, promotes what is not worse and loads it
+	$(PY) -m benchmarks.loop.retrain
+
+simulate: install ## three rounds of the loop with the generator's users, on a stack of its own: report in .run/
+	$(PY) -m benchmarks.loop.simulate
 
 pictures: install ## the readmes' charts in pic/, from the reports of the default data set
 	$(PY) -m benchmarks.quality.charts --publish

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from data_exchange_center import documents
+from data_exchange_center import documents, log_tables
 from data_exchange_center.artefact import Array, Json, StateDict
 from data_exchange_center.columns import Column
 from data_exchange_center.dataset import DatasetDocument
@@ -297,3 +297,4 @@ RANKER_METRICS = Json(
     "The ranker's order beside recall's on lists of valid and of test, with intervals, and what was tried.",
     documents.RankerMetrics,
 )
+IMPRESSIONS_LOG, EVENTS_LOG, LOG_POSITIONS, EVENT_RATINGS, EXPOSURES, LOG_ROWS = log_tables.OF_THE_WAY_BACK

@@ -31,6 +31,29 @@ class Column:
     EVENT_TIMESTAMP = "event_timestamp"
 
 
+class LogColumn:
+    """The columns of what the server logged, beside those of Column."""
+
+    MILLISECONDS = "entry_milliseconds"  # of the entry's id in the stream: Redis's clock
+    NUMBER = "entry_number"  # among the entries of the same millisecond
+    REQUEST_ID = "request_id"
+    TIME = "time"  # milliseconds since 1970 by the server's clock
+    POSITION = "position"  # in the list, from 1
+    SCORE = "score"
+    RECALL_SCORE = "recall_score"
+    RECALLED_BY = "recalled_by"
+    FEATURES = "features"  # digest of what the ranking model knew of user and item
+    RECENT_ITEMS = "recent_items"  # the user's last impressions at that moment
+    RECENT_RATINGS = "recent_ratings"
+    MODEL_VERSION = "model_version"
+    LOAD = "load"
+    ARM = "arm"
+    PROPENSITY = "propensity"
+    DEGRADED = "degraded"  # services joined by +
+    FALLBACK = "fallback"
+    ACTED = "acted"  # 1 where the user rated what was shown
+
+
 class Split:
     """Values of the column `split` of the offline impressions.
 

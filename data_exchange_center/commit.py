@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -62,19 +62,27 @@ class Writer:
     def commit(self) -> None:
         """Moves all files into their places."""
         root = Settings().artefacts
-        moves = [[str(p.relative_to(root)), a.path] for a, p in self.written.items()]
-        folder = root / _COMMITS
-        folder.mkdir(exist_ok=True)
-        record = folder / f"{self._suffix}.json"
-        draft = folder / f"{self._suffix}.draft"
-        draft.write_text(json.dumps(moves))
-        os.replace(draft, record)
-        complete_interrupted_commits()
+        move_together([(str(p.relative_to(root)), a.path) for a, p in self.written.items()], self._suffix)
 
     def discard(self) -> None:
         """Removes what was written beside the places."""
         for place in self.written.values():
             _remove(place)
+
+
+def move_together(moves: Sequence[tuple[str, str]], suffix: str) -> None:
+    """Moves files or folders into the places of others: all of them, or none; a killed process's moves are completed.
+
+    Args:
+        moves: from and to, both relative to the root of the artefacts.
+        suffix: of the record: `.NAME.tmp`, another one each time.
+    """
+    folder = Settings().artefacts / _COMMITS
+    folder.mkdir(exist_ok=True)
+    draft, record = folder / f"{suffix}.draft", folder / f"{suffix}.json"
+    draft.write_text(json.dumps(moves))
+    os.replace(draft, record)
+    complete_interrupted_commits()
 
 
 def complete_interrupted_commits() -> None:

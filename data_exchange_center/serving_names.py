@@ -25,6 +25,12 @@ REDIS_FEAST = "recsys:feast_features"  # the hash of the features, and so of the
 # The versions of the ranking model that were promoted, oldest first, as a JSON list of numbers: the last one is served.
 REDIS_PROMOTED = "recsys:promoted_versions"
 REDIS_UNPUSHED = "recsys:unpushed_users"  # a set: users whose events have not reached Feast or their vector yet
+# Streams; a load leaves them as they are. Each entry is JSON in one field, as log_entries.py declares it.
+REDIS_IMPRESSIONS = "recsys:impressions"  # the lists that were shown
+REDIS_EVENT_LOG = "recsys:event_log"  # the events that were accepted, in the order in which they were counted
+LOG_FIELD = "entry"
+# How many entries a stream has ever got, by its key; on the stream's own node, since the braces hold all of that key.
+REDIS_ADDED = "recsys:added:{{{}}}"
 
 
 def redis_prefix(key: str) -> str:

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     web_threads: int = 8
     events_token: SecretStr = SecretStr("")
     rules_file: Path | None = None  # TOML: what is pinned, boosted, buried and capped in every list
+    impression_log: bool = True
+    impression_log_length: Annotated[int, Field(ge=1)] = 50_000  # lists that Redis keeps, about: some 3 KB each
+    event_log_length: Annotated[int, Field(ge=1)] = 1_000_000  # events that Redis keeps, about
 
     # With TOPOLOGY=cluster these stand for the hosts and ports above. Only Feast and the web server keep theirs: nginx
     # listens there, in front of the nodes.

@@ -58,9 +58,9 @@ class Engine:
         self.freshness = Freshness(
             backends.recall_store, backends.feature_store, self.breakers, self.user_events, load, changed
         )
-        self.rules.start(self.snapshot.data)
         self.served_version = ServedVersion(backends.promoted_version, self.breakers)
         self.served_version.start()
+        self.rules.start(self.snapshot.data)
         self.freshness.start(refresh_seconds)
 
     @property

@@ -12,19 +12,20 @@ from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from offline.preprocess.readers.layout import DataSource
 from offline.preprocess.readers.recognise import recognise
+from offline.preprocess.readers.with_events import with_events
 from offline.preprocess.releases import RELEASES, download
 from offline.preprocess.synthetic.files import generate
 from offline.preprocess.synthetic.oracle import ORACLE_FILE
 
 
 def raw_data(settings: Settings) -> DataSource:
-    """The raw data that the settings name.
+    """The raw data that the settings name, with the events of the last retraining that was promoted, if there was one.
 
     Raises:
         DataError: it is not there, or in no known layout; the message says how to get it.
     """
     remedy = "DATA_DIR must name a folder with all files of one layout" if settings.data_dir else "Run `make data`"
-    return recognise(settings.raw_data, remedy)
+    return with_events(recognise(settings.raw_data, remedy), settings.artefacts)
 
 
 def is_generated(folder: Path) -> bool:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple
 from typing import TypeVar
 
 import redis
@@ -22,6 +21,7 @@ from data_exchange_center.serving_names import (
     redis_userid,
 )
 from data_exchange_center.settings import Settings
+from online.callers.redis_streams import log_events
 from online.callers.redis_values import (
     FAULTS,
     KEYS,
@@ -63,15 +63,15 @@ def changed_keys(userid: int) -> list[str]:
     return [*live_keys(userid), REDIS_EVENTS.format(userid)]
 
 
-def write_change(pipe: redis.client.Pipeline, userid: int, before: LiveUser, after: LiveUser) -> int:
-    """Puts into a transaction what makes one state of a user of the other; returns how many events are new."""
+def write_change(pipe: redis.client.Pipeline, userid: int, before: LiveUser, after: LiveUser) -> tuple[Impression, ...]:
+    """Puts into a transaction what makes one state of a user of the other; returns the new events."""
     new = after.events[len(before.events) :]
     if after is not before:
         values = (json.dumps(after.terms), json.dumps(after.seen), impressions_json(after.recent))
         pipe.mset(dict(zip(live_keys(userid), values, strict=True)))
         for event in new:
-            pipe.rpush(REDIS_EVENTS.format(userid), json.dumps(astuple(event)))
-    return len(new)
+            pipe.rpush(REDIS_EVENTS.format(userid), json.dumps(event.stored))
+    return new
 
 
 class RedisCaller:
@@ -80,6 +80,7 @@ class RedisCaller:
     def __init__(self, settings: Settings, timeout: float) -> None:
         """Opens no connection yet; `timeout` is in seconds, for connecting and for each response."""
         self._client = redis_client(settings, timeout)
+        self._log_length = settings.event_log_length
 
     def _at(self, key: str, operation: Callable[[redis.Redis], Value]) -> Value:
         """The operation's result on the Redis that has the key: there is one Redis.
@@ -204,7 +205,9 @@ class RedisCaller:
             gained = {}
             for userid, before in users.items():
                 after = changes[userid](before)
-                gained[userid] = write_change(pipe, userid, before, after)
+                new = write_change(pipe, userid, before, after)
+                log_events(pipe, new, self._log_length)
+                gained[userid] = len(new)
                 if after is not before:
                     pipe.sadd(REDIS_UNPUSHED, userid)
             return gained

@@ -5,7 +5,6 @@ while a replica becomes master the event waits. A list does not wait: it is read
 """
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,21 +24,26 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from data_exchange_center.addresses import addresses
-from data_exchange_center.serving_names import REDIS_LOAD, REDIS_RECENT, REDIS_TERM, REDIS_UNPUSHED, REDIS_USER_LOAD
+from data_exchange_center.serving_names import (
+    REDIS_EVENT_LOG,
+    REDIS_LOAD,
+    REDIS_RECENT,
+    REDIS_TERM,
+    REDIS_UNPUSHED,
+    REDIS_USER_LOAD,
+)
 from data_exchange_center.settings import Settings
 from online.callers.redis_caller import RedisCaller, Value, changed_keys, write_change
+from online.callers.redis_replicas import acknowledge, connect_to_read
+from online.callers.redis_streams import append_events
 from online.callers.redis_values import FAULTS, KEYS, check_load, fault_of, read_impressions, user_recall
 from online.callers.types import Impression, LiveUser, NodeUnavailable, ServiceUnavailable, UserRecall
-
-logger = logging.getLogger(__name__)
 
 EVENT_SECONDS = 10.0  # that an event waits for a node to be replaced, which takes about four
 RETRY_SECONDS = 0.2  # between two attempts
 REPLICATION_SHARE = 0.8  # of a response's time: what a replica in step has to take an event
 LOOK_SECONDS = 0.1  # between two looks at which node has what
 SERVING_THREADS = 2  # of a process, that never wait with an event
-ACKNOWLEDGED = "recsys:user_acknowledged:{{{}}}"  # written last and for a minute: a replica that has it has all before
-ACKNOWLEDGED_SECONDS = 60
 
 MOVED = (MovedError, AskError, TryAgainError)
 NODE_FAULTS = (redis.ConnectionError, redis.TimeoutError, ClusterDownError, RedisClusterException, *MOVED)
@@ -75,7 +79,7 @@ class RedisClusterCaller(RedisCaller):
 
     def __init__(self, settings: Settings, timeout: float) -> None:
         """Opens no connection yet; `timeout` is in seconds, for connecting and for each response of a node."""
-        self._settings, self._timeout = settings, timeout
+        self._settings, self._timeout, self._log_length = settings, timeout, settings.event_log_length
         self._lock = threading.Lock()
         self._cluster: RedisCluster | None = None
         self._looked = 0.0
@@ -146,7 +150,7 @@ class RedisClusterCaller(RedisCaller):
                     socket_timeout=self._timeout,
                     socket_connect_timeout=self._timeout,
                     retry=Retry(NoBackoff(), 0),
-                    redis_connect_func=_connect_to_read,  # type: ignore[arg-type]
+                    redis_connect_func=connect_to_read,  # type: ignore[arg-type]
                 )
             return self._readers[node.name]
 
@@ -212,24 +216,28 @@ class RedisClusterCaller(RedisCaller):
         self._at(REDIS_TERM.format(userid), look)
 
     def _update_user(self, userid: int, change: Change, load: str | None) -> int:
-        gained = 0
+        gained: list[Impression] = []
+        logged = 0
 
         def attempt() -> None:
-            nonlocal gained
+            nonlocal logged
             # Marked before, lest an event be forgotten, and after, since another one's vector may have come in between.
             self._at(REDIS_UNPUSHED, lambda client: client.sadd(REDIS_UNPUSHED, userid))
-            gained += self._at(REDIS_TERM.format(userid), partial(self._change, userid, change, load))
-            self._at(REDIS_TERM.format(userid), partial(_acknowledge, userid, self._timeout * REPLICATION_SHARE))
+            gained.extend(self._at(REDIS_TERM.format(userid), partial(self._change, userid, change, load)))
+            self._at(REDIS_TERM.format(userid), partial(acknowledge, userid, self._timeout * REPLICATION_SHARE))
             if gained:
                 self._at(REDIS_UNPUSHED, lambda client: client.sadd(REDIS_UNPUSHED, userid))
+            # After the transaction, since the log lies on another node; an attempt that failed before is made up for.
+            self._at(REDIS_EVENT_LOG, partial(append_events, gained[logged:], self._log_length))
+            logged = len(gained)
 
         self._patiently(attempt)
-        return gained
+        return len(gained)
 
-    def _change(self, userid: int, change: Change, load: str | None, client: redis.Redis) -> int:
-        """The user's transaction; returns how many events are new."""
+    def _change(self, userid: int, change: Change, load: str | None, client: redis.Redis) -> tuple[Impression, ...]:
+        """The user's transaction; returns the new events."""
 
-        def transaction(pipe: redis.client.Pipeline) -> int:
+        def transaction(pipe: redis.client.Pipeline) -> tuple[Impression, ...]:
             # After `transaction` has begun to watch. A loader takes the load's mark away before it touches a user.
             self._check_load(client, userid, load)
             before = self._live_users(client, [userid])[userid]
@@ -241,7 +249,7 @@ class RedisClusterCaller(RedisCaller):
             return gained
 
         watched = [REDIS_USER_LOAD.format(userid), *changed_keys(userid)]
-        gained: int = client.transaction(transaction, *watched, value_from_callable=True)  # type: ignore[assignment, arg-type]
+        gained: tuple[Impression, ...] = client.transaction(transaction, *watched, value_from_callable=True)  # type: ignore[assignment, arg-type]
         return gained
 
     def _check_load(self, client: redis.Redis, userid: int, load: str | None) -> None:
@@ -268,31 +276,3 @@ class RedisClusterCaller(RedisCaller):
                         raise
         finally:
             self._waiting.release()
-
-
-def _connect_to_read(connection: redis.Connection) -> None:
-    """Lets a replica answer, which otherwise sends everyone to its master."""
-    connection.on_connect()
-    connection.send_command("READONLY")
-    connection.read_response()
-
-
-def _acknowledge(userid: int, seconds: float, client: redis.Redis) -> None:
-    """Returns when a replica has all that the node has of the user, or the node has no replica in step.
-
-    Raises:
-        NodeUnavailable: a replica in step did not take it in time.
-    """
-    with client.pipeline(transaction=False) as pipe:
-        # WAIT is about what its own connection wrote, and the transaction had another one.
-        pipe.set(ACKNOWLEDGED.format(userid), 1, ex=ACKNOWLEDGED_SECONDS)
-        pipe.execute_command("WAIT", 1, int(seconds * 1000))
-        _, replicas = pipe.execute()
-    if replicas:
-        return
-    state: dict[str, Any] = client.info("replication")  # type: ignore[assignment]
-    if state["role"] != "master" or any(
-        value["state"] == "online" for name, value in state.items() if name.startswith("slave") and name[5:].isdecimal()
-    ):
-        raise NodeUnavailable("redis", "its replica has not taken the event in time")
-    logger.warning("the events of user %s are on one node alone: its replica is away", userid)

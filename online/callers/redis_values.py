@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple
 
 import pydantic
 import redis
@@ -25,7 +24,7 @@ WRONG_TYPE = "WRONGTYPE"  # how Redis begins its error where a key holds another
 
 def impressions_json(impressions: Iterable[Impression]) -> str:
     """As stored under REDIS_RECENT."""
-    return json.dumps([astuple(impression) for impression in impressions])
+    return json.dumps([impression.stored for impression in impressions])
 
 
 def read_impressions(stored: bytes, most: int = TOWER_IMPRESSIONS) -> tuple[Impression, ...]:

@@ -1,6 +1,6 @@
 """What the callers take and return; nothing mutable is handed along."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from data_exchange_center.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from data_exchange_center.features import FeatureSet
+from data_exchange_center.log_entries import Origin
 
 
 class ServiceUnavailable(Exception):
@@ -81,11 +82,21 @@ def lost_user(service: str, userid: int) -> StoreFault:
 
 @dataclass(frozen=True, slots=True)
 class Impression:
-    """A rated item; `timestamp` in seconds since 1970."""
+    """A rated item; `timestamp` in seconds since 1970.
+
+    `origin` is how it came, where it is an event that is to be logged; no part of the impression, and not stored with
+    the user.
+    """
 
     itemid: int
     rating: float
     timestamp: int
+    origin: Origin | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def stored(self) -> tuple[int, float, int]:
+        """As the recall store keeps it."""
+        return self.itemid, self.rating, self.timestamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ import flask
 
 from data_exchange_center.settings import Settings
 from online.engine import Engine
+from online.impression_log import ImpressionLog
 from online.main import events, operations, page, recommendations, similar
 from online.main.access import protect
-from online.main.backends import connect
+from online.main.backends import connect, log_of
 from online.main.current import ENGINE
 from online.main.refusals import MOST_BODY_BYTES, handle_errors
 from online.main.request_log import log_requests
@@ -15,20 +16,26 @@ from online.rules_file import rules_file
 BLUEPRINTS = (recommendations.blueprint, similar.blueprint, events.blueprint, operations.blueprint, page.blueprint)
 
 
-def create_app(settings: Settings | None = None, engine: Engine | None = None) -> flask.Flask:
+def create_app(
+    settings: Settings | None = None, engine: Engine | None = None, impression_log: ImpressionLog | None = None
+) -> flask.Flask:
     """Makes the application; one for each process, since its connections do not survive a fork.
 
     Args:
         settings: from the environment unless given.
         engine: on the real services unless given. Whoever ends the application closes it.
+        impression_log: takes the lists that are shown; unless given, the one of the settings where the engine is on the
+            real services, and none otherwise. Whoever ends the application calls `close_log`.
     """
     settings = settings or Settings()
+    if impression_log is None and engine is None:
+        impression_log = log_of(settings)
     app = flask.Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
     app.extensions[ENGINE] = engine or Engine(
         connect(settings), threads=settings.web_threads, rules=rules_file(settings)
     )
-    log_requests(app)
+    log_requests(app, impression_log)
     handle_errors(app)
     protect(app, settings)
     for blueprint in BLUEPRINTS:

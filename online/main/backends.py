@@ -4,9 +4,12 @@ from data_exchange_center.settings import Settings
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.es_similar_caller import SimilarItemsCaller
 from online.callers.feast_caller import FeastCaller
+from online.callers.impression_stream import ImpressionStream
 from online.callers.promoted_versions import PromotedVersions
 from online.callers.redis_stores import redis_caller
 from online.callers.triton_caller import TritonCaller
+from online.impression_log import ImpressionLog
+from online.main import metrics
 from online.roles import ServingBackends
 
 # Seconds: together they stay below the second in which a request must get its response.
@@ -14,6 +17,7 @@ REDIS_TIMEOUT = 0.1
 ELASTICSEARCH_TIMEOUT = 0.3
 FEAST_TIMEOUT = 0.3
 TRITON_TIMEOUT = 0.2
+LOG_TIMEOUT = 1.0  # no request waits for it
 
 
 def connect(settings: Settings) -> ServingBackends:
@@ -27,4 +31,14 @@ def connect(settings: Settings) -> ServingBackends:
         ranking_model=triton,
         user_tower=triton,
         promoted_version=PromotedVersions(settings, REDIS_TIMEOUT),
+    )
+
+
+def log_of(settings: Settings) -> ImpressionLog | None:
+    """The log of the lists that are shown, counted in /metrics; None where IMPRESSION_LOG turns it off."""
+    if not settings.impression_log:
+        return None
+    return ImpressionLog(
+        ImpressionStream(settings, LOG_TIMEOUT).append,
+        lambda outcome, lists: metrics.IMPRESSIONS.labels(outcome).inc(lists),
     )

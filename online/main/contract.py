@@ -23,6 +23,7 @@ CLOCKS_DIFFER = (
 MOST_EVENTS = 100
 MOST_EXCLUDED = 500
 MOST_SESSION = TOWER_IMPRESSIONS
+REQUEST_ID = r"^[A-Za-z0-9_.-]{1,64}$"
 
 
 def _latest() -> int:
@@ -144,6 +145,10 @@ class Event(BaseModel):
     itemid: ExternalId
     rating: float
     ts: Timestamp
+    request_id: Annotated[
+        str | None,
+        Field(pattern=REQUEST_ID, description="X-Request-ID of the list that the user acted on"),
+    ] = None
 
 
 class Ranks(BaseModel):

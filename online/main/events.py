@@ -5,6 +5,7 @@ from collections import defaultdict
 import flask
 
 from data_exchange_center.external_ids import internal_id
+from data_exchange_center.log_entries import Origin
 from online.callers.types import Impression
 from online.main import contract, metrics
 from online.main.current import current_engine
@@ -27,7 +28,8 @@ def post_events() -> flask.Response:
         itemid = internal_id(event.itemid)
         if itemid not in data.items:
             return refusal(404, "itemid", "must be an item of the catalogue", event.itemid)
-        by_user[internal_id(event.userid)].append(Impression(itemid, event.rating, event.ts))
+        origin = Origin(userid=event.userid, itemid=event.itemid, request_id=event.request_id)
+        by_user[internal_id(event.userid)].append(Impression(itemid, event.rating, event.ts, origin))
     recorded = engine.user_events.record(by_user, data)
     duplicates = len(received) - recorded.accepted
     metrics.EVENTS.labels("accepted").inc(recorded.accepted)

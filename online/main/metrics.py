@@ -17,6 +17,7 @@ STAGES = Histogram("recsys_stage_seconds", "Time of a stage of /recommend", ["st
 CANDIDATES = Histogram("recsys_candidates", "Candidates of a recommendation", buckets=(0, 1, 10, 50, 100, 150, 200))
 FALLBACKS = Counter("recsys_fallbacks", "Lists that are not the full flow's", ["reason"])
 EVENTS = Counter("recsys_events", "Events by what became of them", ["outcome"])
+IMPRESSIONS = Counter("recsys_impressions", "Lists that were shown, by what became of their log entries", ["outcome"])
 BREAKERS = Gauge("recsys_breaker", "0 closed, 1 half-open, 2 open", ["service"], multiprocess_mode="livemax")
 
 

@@ -102,6 +102,7 @@ def _response(
     notes = {name: getattr(content, name) for name in ("model_version", "fallback", "degraded")}
     note_recommendation(
         found,
+        None if userid is None else internal_id(userid),
         userid=userid,
         items=len(content.items),
         **{name: value for name, value in notes.items() if value},

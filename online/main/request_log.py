@@ -7,23 +7,41 @@ import time
 
 import flask
 
-from online.main import metrics
+from online.impression_log import ImpressionLog, Shown
+from online.main import contract, metrics
 from online.recommendation import Recommendation
 
-REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+REQUEST_ID = re.compile(contract.REQUEST_ID)
+
+IMPRESSION_LOG = "impression_log"  # its name among the application's extensions
 
 logger = logging.getLogger("recsys_pipeline.requests")
 
 
-def log_requests(app: flask.Flask) -> None:
-    """Notes every request of the application."""
+def log_requests(app: flask.Flask, impression_log: ImpressionLog | None) -> None:
+    """Notes every request of the application, and logs the lists that are shown where there is a log for them."""
     app.before_request(_begin)
     app.after_request(_finish)
+    if impression_log:
+        app.extensions[IMPRESSION_LOG] = impression_log
 
 
-def note_recommendation(recommendation: Recommendation, **fields: object) -> None:
-    """Adds a recommendation to what is noted of the present request, and these fields to its line of the log."""
-    flask.g.recommendation, flask.g.log_fields = recommendation, fields
+def close_log(app: flask.Flask) -> None:
+    """Writes what waits in the log of the lists that were shown, within a few seconds."""
+    log: ImpressionLog | None = app.extensions.get(IMPRESSION_LOG)
+    if log:
+        log.close()
+
+
+def note_recommendation(recommendation: Recommendation, user: int | None, **fields: object) -> None:
+    """Adds a recommendation to what is noted of the present request.
+
+    Args:
+        recommendation: what the response is made of.
+        user: for whom, as known inside; None for a session, whose list is not logged, since nothing of it is kept.
+        fields: of the request's line of the log.
+    """
+    flask.g.recommendation, flask.g.user, flask.g.log_fields = recommendation, user, fields
 
 
 def note_fields(**fields: object) -> None:
@@ -51,6 +69,9 @@ def _finish(response: flask.Response) -> flask.Response:
         **flask.g.get("log_fields", {}),
     }
     recommendation: Recommendation | None = flask.g.get("recommendation")
+    user: int | None = flask.g.get("user")
+    request_id = flask.g.request_id
+    log: ImpressionLog | None = flask.current_app.extensions.get(IMPRESSION_LOG)
 
     response.direct_passthrough = False  # files: the response of one that is passed through is never closed
 
@@ -59,6 +80,8 @@ def _finish(response: flask.Response) -> flask.Response:
         metrics.REQUESTS.labels(path, response.status_code).observe(seconds)
         if recommendation:
             metrics.count(recommendation)
+            if log and user is not None:
+                log.put(Shown(recommendation, user, request_id, time.time_ns() // 1_000_000))
         logger.info("request", extra=fields)
 
     return response

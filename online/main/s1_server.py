@@ -48,6 +48,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "limit_request_line": 8190,  # bytes; a longer one is a 414 of gunicorn's own
             "control_socket_disable": True,
             "proc_name": "recsys_pipeline",
+            "worker_exit": end_worker,
             "child_exit": forget_worker,
         }
         for name, value in options.items():
@@ -81,6 +82,14 @@ def import_before_fork() -> None:
 
     gc.collect()
     gc.freeze()  # the collector would write into the shared pages, and each worker would get its own
+
+
+def end_worker(_: Any, worker: Any) -> None:
+    """In a worker that ends: writes the lists that wait for it. One that is killed loses them."""
+    from online.main.request_log import close_log  # not at the top: see online/main/metrics.py
+
+    if worker.app.callable is not None:
+        close_log(worker.app.callable)
 
 
 def forget_worker(_: Any, worker: Any) -> None:

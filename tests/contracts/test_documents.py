@@ -17,7 +17,7 @@ from online.main.openapi import openapi_document
 from services.elasticsearch_distribution import ELASTICSEARCH_VERSION
 from tests.conftest import ROOT
 from tests.contracts.test_readmes import ALL_STAGES
-from tests.contracts.test_structure import MAY_IMPORT
+from tests.contracts.test_structure import MAY_IMPORT, WAY_BACK
 
 TEXTS = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in pages.all_pages()}
 CHINESE = {name: name.replace("docs/", "docs/zh/") for name in TEXTS if name.startswith("docs/") and "/zh/" not in name}
@@ -185,8 +185,10 @@ def test_the_endpoints_are_those_of_the_contract(page: str) -> None:
 
 @pytest.mark.parametrize("page", ["docs/design.md", "docs/zh/design.md"])
 def test_the_stages_are_those_that_exist(page: str) -> None:
-    named = re.findall(r"^\| `((?:offline|offline_to_online|online)/[\w/]+\.py)` \|", TEXTS[page], re.M)
-    assert named == [f"{stage.replace('.', '/')}.py" for stage in ALL_STAGES]
+    named = re.findall(
+        r"^\| `((?:offline|offline_to_online|online|online_to_offline)/[\w/]+\.py)` \|", TEXTS[page], re.M
+    )
+    assert named == [f"{stage.replace('.', '/')}.py" for stage in (*ALL_STAGES, *WAY_BACK)]
 
 
 @pytest.mark.parametrize("page", ["docs/design.md", "docs/zh/design.md"])

@@ -21,7 +21,8 @@ from offline_to_online.__main__ import LOADERS
 from tests.conftest import CHECK, ROOT, Offline
 
 ONLINE = ("online.main.s1_server", "online.main.s2_client")
-WITH_ARTEFACTS = (*STAGES, *LOADERS, CHECK)
+WAY_BACK = ("online_to_offline.s1_log_to_tables", "online_to_offline.s2_training_rows")
+WITH_ARTEFACTS = (*STAGES, *LOADERS, CHECK, *WAY_BACK)
 ALL_STAGES = (*WITH_ARTEFACTS, *ONLINE)
 MAY_IMPORT = {
     "data_exchange_center": {"data_exchange_center"},
@@ -29,6 +30,8 @@ MAY_IMPORT = {
     # The loaders export the offline models, and read back through the very callers that the server uses.
     "offline_to_online": {"data_exchange_center", "offline_to_online", "offline", "online"},
     "online": {"data_exchange_center", "online"},
+    # The way back: drains what the server logged, through the callers that the server logs with.
+    "online_to_offline": {"data_exchange_center", "online_to_offline", "online"},
     "services": {"data_exchange_center", "services"},
     # What measures the whole system may use all of it; nothing but tests and docs may use what measures.
     "testkit": {"data_exchange_center", "services", "testkit"},
@@ -37,6 +40,7 @@ MAY_IMPORT = {
         "offline",
         "offline_to_online",
         "online",
+        "online_to_offline",
         "services",
         "testkit",
         "benchmarks",
@@ -77,7 +81,7 @@ def imports_of(file: Path) -> set[str]:
     return found
 
 
-def test_there_are_17_stages_where_the_card_says() -> None:
+def test_there_are_19_stages_where_the_card_says() -> None:
     assert [stage.rsplit(".", 1) for stage in ALL_STAGES] == [
         ["offline.preprocess", "s1_data_split"],
         ["offline.preprocess", "s2_term_trans"],
@@ -94,6 +98,8 @@ def test_there_are_17_stages_where_the_card_says() -> None:
         ["offline_to_online.rank", "s1_feature_to_feast"],
         ["offline_to_online.rank", "s2_model_to_triton"],
         ["offline_to_online.rank", "s3_check_offline_and_online"],
+        ["online_to_offline", "s1_log_to_tables"],
+        ["online_to_offline", "s2_training_rows"],
         ["online.main", "s1_server"],
         ["online.main", "s2_client"],
     ]

@@ -182,6 +182,7 @@ class Services:
 
     def score(self, inputs: RankingInputs, version: str = "") -> tuple[RankingScores, ServedModel]:
         self._call("triton")
+        self.saw_version = version
         count = len(self.found)
         assert inputs.sparse.shape == (1, count, 23) and inputs.dense.shape == (1, count, 36)
         assert inputs.recall.shape == (1, count, 5)
@@ -194,7 +195,7 @@ class Services:
 
 def backends_of(services: Services, **others: Any) -> ServingBackends:
     """The services in all roles, but for those that `others` play."""
-    roles = dict.fromkeys(ServingBackends.__dataclass_fields__, services)
+    roles = {name: services for name in ServingBackends.__dataclass_fields__ if name != "promoted_version"}
     return ServingBackends(**{**roles, **others})
 
 
