@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_exchange_center import catalogue
+from data_exchange_center.columns import Column
 from data_exchange_center.external_ids import internal_id
 from data_exchange_center.features import declare
 from offline.preprocess import s1_data_split, s2_term_trans
@@ -17,12 +19,15 @@ from testkit.shop import write_shop
 
 
 def loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ServingData:
-    """The data of the folder's raw files, as far as preprocessing makes them."""
+    """The data of the folder's raw files, as preprocessing makes them, with items' vectors of zeros."""
     monkeypatch.setenv("DATA_DIR", str(folder))
     monkeypatch.setenv("ARTEFACTS_DIR", str(folder.parent / "artefacts"))
     monkeypatch.setattr(serving_data, "load_digest", lambda: "l")
     s1_data_split.main()
     s2_term_trans.main()
+    items = catalogue.DATASET.load().id_sizes[Column.ITEMID]
+    catalogue.SEQUENCE_ITEM_VECTORS.file.parent.mkdir(parents=True, exist_ok=True)
+    catalogue.SEQUENCE_ITEM_VECTORS.write(catalogue.SEQUENCE_ITEM_VECTORS.file, np.zeros((items, 3)))
     return ServingData.load()
 
 
