@@ -38,12 +38,13 @@ def diversified(scores: FloatArray, vectors: Float32Array, diversity: float, siz
     count = min(size, len(scores))
     span = float(scores[0] - scores[-1]) if count else 0.0
     relevance = ((scores - scores[-1]) / span if span else np.zeros(len(scores))).astype(np.float32)
-    likeness = vectors @ vectors.T * np.float32(diversity)
-    value = relevance * np.float32(1 - diversity)
+    weight, value = np.float32(diversity), relevance * np.float32(1 - diversity)
     most_alike, chosen = np.full(len(scores), -np.inf, np.float32), np.empty(count, np.int64)
     for place in range(count):
         best = int(np.argmax(value - most_alike)) if place else 0
         chosen[place] = best
-        np.maximum(most_alike, likeness[best], out=most_alike)
+        # No BLAS, which would share out so little work among threads, and wait for them longer than it takes.
+        likeness = np.einsum("ij,j->i", vectors, vectors[best]) * weight
+        np.maximum(most_alike, likeness, out=most_alike)
         value[best] = -np.inf
     return chosen
