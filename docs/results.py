@@ -26,6 +26,8 @@ REPORTS = {
     "outages": "python -m benchmarks.speed.outages",
     "cluster_outages": "python -m benchmarks.speed.cluster_outages",
     "odd_requests": "python -m benchmarks.speed.odd_requests",
+    "list_requests": "python -m benchmarks.speed.list_requests",
+    "diversity": "python -m benchmarks.quality.diversity",
 }
 METRICS: dict[str, Json[Any]] = {
     "dataset": catalogue.DATASET,

@@ -18,6 +18,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from benchmarks.report import machine, write_report
 from benchmarks.speed.odd_requests import GROWTH, memory
 from data_exchange_center.external_ids import ExternalId
 from data_exchange_center.settings import Settings
@@ -198,6 +199,18 @@ def main() -> None:
     before = memory(own)
     read_lists(schema, reader, arguments.requests, arguments.seed + arguments.requests)
     after = memory(own)
+    report = {
+        "dataset": data.dataset,
+        "seed": own.seed,
+        "machine": machine(),
+        "requests": reader.made,
+        "lists": reader.full,
+        "narrowed": reader.narrowed,
+        "further_pages": reader.paged,
+        "memory_before_mib": before / 2**20,
+        "memory_after_mib": after / 2**20,
+    }
+    write_report(own, "list_requests", report)
     print(
         f"{reader.made:,} requests: {reader.full:,} lists with items, {reader.narrowed:,} asked for with a filter, "
         f"{reader.paged:,} further pages; no breach, no repeat, no 5xx"
