@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_exchange_center import catalogue
@@ -23,6 +24,9 @@ def loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ServingData:
     monkeypatch.setattr(serving_data, "load_digest", lambda: "l")
     s1_data_split.main()
     s2_term_trans.main()
+    vectors = catalogue.SEQUENCE_ITEM_VECTORS
+    vectors.file.parent.mkdir(parents=True, exist_ok=True)
+    vectors.write(vectors.file, np.ones((catalogue.DATASET.load().id_sizes["itemid"], 3)))
     return ServingData.load()
 
 
@@ -35,6 +39,10 @@ def test_integer_ids_are_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not data.text_ids and {item.external_id for item in data.items.values()} == {None}
     assert data.features is FEATURES is declare(catalogue.DATASET.load().categories)
     assert data.feature_hash == catalogue.DATASET.load().feature_hash
+    assert data.table.ids.tolist() == sorted(data.items) and (data.popular_rows >= 0).all()
+    assert all(f"({item.year})" in item.title for item in data.items.values())
+    ids = [itemid for itemid, item in data.items.items() if item.index][:3]
+    assert data.vectors_of([*ids, -7]).tolist() == [[1, 1, 1]] * len(ids) + [[0, 0, 0]]
 
 
 def test_text_ids_are_known_as_they_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
