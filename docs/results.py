@@ -28,6 +28,8 @@ REPORTS = {
     "training": "python -m benchmarks.speed.training",
     "engines": "python -m benchmarks.speed.engines",
     "odd_requests": "python -m benchmarks.speed.odd_requests",
+    "list_requests": "python -m benchmarks.speed.list_requests",
+    "diversity": "python -m benchmarks.quality.diversity",
 }
 METRICS: dict[str, Json[Any]] = {
     "dataset": catalogue.DATASET,

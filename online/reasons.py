@@ -30,7 +30,7 @@ def reasons(itemids: Sequence[int], recent: Sequence[Impression], data: ServingD
     liked = list(dict.fromkeys(i.itemid for i, is_liked in zip(recent, positive, strict=True) if is_liked))
     if not liked or not itemids:
         return [[] for _ in itemids]
-    likeness = directions(data.vectors_of(itemids)) @ directions(data.vectors_of(liked)).T  # [items, liked]
+    likeness = np.einsum("id,ld->il", directions(data.vectors_of(itemids)), directions(data.vectors_of(liked)))
     nearest: Int64Array = np.argsort(-likeness, axis=1, kind="stable")[:, :MOST_REASONS]
     return [
         [(liked[place], float(row[place])) for place in places if row[place] > 0]

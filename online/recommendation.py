@@ -94,6 +94,11 @@ class Recommendation:
         return sorted(unavailable)
 
     @property
+    def is_diverse(self) -> bool:
+        """Whether the order was made diverse, which that of popular items never is."""
+        return bool(self.options.diversity) and len(self.candidates) > 0
+
+    @property
     def stages(self) -> dict[str, float]:
         """The seconds for which the request waited for each service, in the order in which they were asked first."""
         seconds = dict.fromkeys((step.service for step in self.steps), 0.0)

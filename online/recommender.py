@@ -16,9 +16,9 @@ from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from online.breakers import Breakers
 from online.callers.types import Candidates, Impression, ItemFilter, LiveUser, StoreFault, UserRecall
 from online.list_options import PLAIN, ListOptions
-from online.ordering import popular_items, top_items
+from online.ordering import Preference, popular_items, top_items
 from online.recommendation import Ranking, Recommendation, Step
-from online.reranking import needed, reranked
+from online.reranking import needed, paged
 from online.roles import ELASTICSEARCH, FEAST, REDIS, TRITON, Features, ServingBackends
 from online.rules_file import RulesFile
 from online.sessions import after_session, features_after
@@ -82,15 +82,18 @@ class Recommender:
 
     def _list(self, snapshot: Snapshot, person: Person, size: int, options: ListOptions) -> Recommendation:
         rules = self._rules.current(snapshot.data)
-        ranked = self._ranked(snapshot, person, needed(size, options, rules), options.filter)
-        return reranked(ranked, rules, size, options)
+        preference = Preference(snapshot.data, rules, options.diversity)
+        ranked = self._ranked(snapshot, person, needed(size, rules), options.filter, preference)
+        return paged(ranked, rules, size, options)
 
-    def _ranked(self, snapshot: Snapshot, person: Person, size: int, within: ItemFilter) -> Recommendation:
-        """The first items in the order of their scores."""
+    def _ranked(
+        self, snapshot: Snapshot, person: Person, size: int, within: ItemFilter, preference: Preference
+    ) -> Recommendation:
+        """The first items in order."""
         # The user.
         found, user = person.found, person.user
         if user is None or not (user.vector or user.terms):
-            items = popular_items(snapshot.data, size, user.seen if user else (), within)
+            items = popular_items(snapshot.data, size, user.seen if user else (), within, preference.rules)
             return Recommendation(snapshot, items, (found,), user, fallback=COLD_START if found.available else None)
 
         # Candidates, while the user's features are on their way.
@@ -102,14 +105,14 @@ class Recommender:
         steps: tuple[Step[Any], ...] = (found, recalled, *([received] if received else []))
         candidates = recalled.value
         if candidates is None:
-            items = popular_items(snapshot.data, size, user.seen, within)
+            items = popular_items(snapshot.data, size, user.seen, within, preference.rules)
             return Recommendation(snapshot, items, steps, user, features)
         if not len(candidates):
             return Recommendation(snapshot, (), steps, user, features)
 
         # Scores, and the order by them.
         scored = Step.take(TRITON, partial(self._ranking, user, features, candidates, snapshot))
-        items = top_items(candidates, scored.value, size)
+        items = top_items(candidates, scored.value, size, preference)
         return Recommendation(snapshot, items, (*steps, scored), user, features, candidates, scored.value)
 
     def _user(self, userid: int, snapshot: Snapshot) -> UserRecall | None:

@@ -1,4 +1,4 @@
-"""What happens to a ranked list before it is sent: rules on scores, diversity, caps, pins, and the cut to a page."""
+"""The page of a ranked list: pinned items at their places, caps of genres, and what the rules did."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ import numpy as np
 from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from data_exchange_center.limits import RECALL_SIZE
 from online.callers.types import ScoredItem, UserRecall
-from online.diversity import directions, diversified
 from online.list_options import ListOptions
 from online.recommendation import Recommendation
 from online.rules import Capped, Pinned, Rules
@@ -21,53 +20,34 @@ Items = Sequence[ScoredItem]
 Acted = dict[int, list[str]]  # names of the rules that acted on an item
 
 
-def needed(size: int, options: ListOptions, rules: Rules) -> int:
+def needed(size: int, rules: Rules) -> int:
     """How many ranked items a page of so many is made of."""
-    return RECALL_SIZE if options.diversity or rules.are_any else size
+    return RECALL_SIZE if rules.are_any else size
 
 
-def reranked(ranked: Recommendation, rules: Rules, size: int, options: ListOptions) -> Recommendation:
+def paged(ranked: Recommendation, rules: Rules, size: int, options: ListOptions) -> Recommendation:
     """The page of a ranked list.
 
     Args:
-        ranked: with the `needed` items, in the order of their scores.
+        ranked: with the `needed` items, in order.
         rules: in force.
         size: of the page, at most.
         options: what the request asked.
     """
-    if not options.diversity and not rules.are_any:
+    if not rules.are_any:
         return replace(ranked, options=options)
-    data, acted = ranked.snapshot.data, defaultdict[int, list[str]](list)
+    acted = defaultdict[int, list[str]](list)
     items: Items = ranked.items
-    if rules.shifts:
-        items = shifted(items, rules, data, acted)
-    if options.diversity:
-        items = diverse(items, data, options.diversity, len(items) if rules.caps or rules.pins else size)
     if rules.caps or rules.pins:
         items = placed(items, rules, ranked, options, size, acted)
     page = tuple(items[:size])
+    for item in page:
+        genres = ranked.snapshot.data.items.get(item.itemid, UNKNOWN_ITEM_METADATA).genres
+        names = [rule.name for rule in rules.shifts if rule.itemid == item.itemid or rule.genre in genres]
+        if names and item.recalled_by != (RULE,):
+            acted[item.itemid] = names + acted[item.itemid]
     of_page = {item.itemid: tuple(acted[item.itemid]) for item in page if item.itemid in acted}
     return replace(ranked, items=page, options=options, acted=of_page)
-
-
-def shifted(items: Items, rules: Rules, data: ServingData, acted: Acted) -> Items:
-    """In the order of the scores with the rules' offsets."""
-    moved = []
-    for item in items:
-        genres = data.items.get(item.itemid, UNKNOWN_ITEM_METADATA).genres
-        for rule in rules.shifts:
-            if rule.itemid == item.itemid or rule.genre in genres:
-                item = item._replace(score=item.score + rule.offset)
-                acted[item.itemid].append(rule.name)
-        moved.append(item)
-    return sorted(moved, key=lambda item: (-item.score, item.itemid))
-
-
-def diverse(items: Items, data: ServingData, diversity: float, size: int) -> Items:
-    """The first `size` of a diverse list; see diversity.py."""
-    scores = np.array([item.score for item in items], np.float64)
-    vectors = directions(data.vectors_of([item.itemid for item in items]))
-    return [items[place] for place in diversified(scores, vectors, diversity, size).tolist()]
 
 
 def placed(items: Items, rules: Rules, ranked: Recommendation, options: ListOptions, size: int, acted: Acted) -> Items:

@@ -110,7 +110,7 @@ class ServingData:
         """[popular] the rows in `table` of the popular items, in their order."""
         return self.table.rows([itemid for itemid, _ in self.popular])
 
-    def vectors_of(self, itemids: Sequence[int]) -> Float32Array:
+    def vectors_of(self, itemids: Sequence[int] | Int64Array) -> Float32Array:
         """[k, dim + 1] the vectors of these k items; zeros for an item that is not known, or has none."""
         rows = self.table.rows(itemids)
         known = rows >= 0

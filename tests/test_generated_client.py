@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,19 @@ def generated(served: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return "recsys_client"
 
 
-def test_a_generated_client_asks_for_lists_and_sends_events(served: Stack, generated: str) -> None:
+@pytest.fixture
+def client(served: Stack, generated: str) -> Iterator[Any]:
+    """The generated client, closed at the end."""
+    with importlib.import_module(generated).Client(base_url=served.url, raise_on_unexpected_status=True) as client:
+        yield client
+
+
+def test_a_generated_client_asks_for_lists_and_sends_events(client: Any, generated: str) -> None:
     models: Any = importlib.import_module(f"{generated}.models")
     recommend, events, history = (
         importlib.import_module(f"{generated}.api.default.{name}").sync
         for name in ("post_recommend", "post_events", "get_history")
     )
-    client = importlib.import_module(generated).Client(base_url=served.url, raise_on_unexpected_status=True)
     genre = models.RecommendRequestGenresItem("Comedy")
     body = models.RecommendRequest(userid=NEW_USER, size=7, genres=[genre], year_from=1950, because=True)
     first = recommend(client=client, body=body)

@@ -8,6 +8,7 @@ event in between. What an item's genres and year are is taken from the artefacts
 status 1 at the first fault.
 """
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from benchmarks.report import machine, write_report
 from benchmarks.speed.odd_requests import GROWTH, memory
 from data_exchange_center.external_ids import ExternalId
 from data_exchange_center.settings import Settings
@@ -134,19 +136,20 @@ class ListReader:
         return faults
 
 
-def read_lists(schema: Any, reader: ListReader, count: int) -> None:
+def read_lists(schema: Any, reader: ListReader, count: int, first_seed: int = 0) -> None:
     """Reads lists, asked for with GET and with POST, until `count` requests were made.
 
     Args:
         schema: schemathesis's, of the server.
         reader: compares them.
         count: how many.
+        first_seed: of the runs of hypothesis.
 
     Raises:
         AssertionError: a fault of the server.
     """
     either = st.one_of(*(schema["/recommend"][method].as_strategy() for method in ("GET", "POST")))
-    run = 0
+    run = first_seed
     while reader.made < count:
         run += 1
         examples = min(EXAMPLES, count)
@@ -174,6 +177,10 @@ def readable_items(data: ServingData) -> dict[ExternalId, ItemMetadata]:
 
 def main() -> None:
     """Reads lists of the running server, and compares its memory before and after."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=REQUESTS)
+    parser.add_argument("--seed", type=int, default=0, help="other requests")
+    arguments = parser.parse_args()
     own, data = Settings(), ServingData.load()
     url = f"http://{own.web_host}:{own.web_port}"
     token = own.events_token.get_secret_value()
@@ -186,10 +193,24 @@ def main() -> None:
 
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     reader = ListReader(readable_items(data), data.some_users, post)
-    read_lists(schema, reader, REQUESTS // 10)  # what the first requests allocate does not count as growth
+    read_lists(
+        schema, reader, arguments.requests // 10, arguments.seed
+    )  # what the first requests allocate does not count as growth
     before = memory(own)
-    read_lists(schema, reader, REQUESTS)
+    read_lists(schema, reader, arguments.requests, arguments.seed + arguments.requests)
     after = memory(own)
+    report = {
+        "dataset": data.dataset,
+        "seed": own.seed,
+        "machine": machine(),
+        "requests": reader.made,
+        "lists": reader.full,
+        "narrowed": reader.narrowed,
+        "further_pages": reader.paged,
+        "memory_before_mib": before / 2**20,
+        "memory_after_mib": after / 2**20,
+    }
+    write_report(own, "list_requests", report)
     print(
         f"{reader.made:,} requests: {reader.full:,} lists with items, {reader.narrowed:,} asked for with a filter, "
         f"{reader.paged:,} further pages; no breach, no repeat, no 5xx"

@@ -197,7 +197,7 @@ def _applied(recommendation: Recommendation, session: int) -> dict[str, Any]:
         "genres_out": within.genres_out or None,
         "year_from": within.year_from,
         "year_to": within.year_to,
-        "diversity": options.diversity or None,
+        "diversity": (recommendation.is_diverse and options.diversity) or None,
         "rules": sorted({name for names in recommendation.acted.values() for name in names}) or None,
         "session": session or None,
     }

@@ -43,7 +43,7 @@ DATA = ServingData(
     some_users=(1,),
     items={item: ItemMetadata(f"Item {item}", ("Drama",), item) for item in range(1, 6)},
     popular=((5, 1.0), (4, 0.8), (3, 0.6), (2, 0.4), (1, 0.2)),
-    vectors=np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [2, 1, 0], [0, 3, 1], [-1, 0, 0]], np.float32),  # by index
+    vectors=np.zeros((6, 3), np.float32),  # so that no item is like another, and diversity changes nothing
 )
 USER = UserRecall(("Drama",), (1.0,), (5, 3), (Impression(5, 5.0, 1), Impression(3, 2.0, 2)))
 CANDIDATES = Candidates(

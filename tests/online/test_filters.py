@@ -10,6 +10,7 @@ import pytest
 
 from data_exchange_center.item_years import item_years
 from data_exchange_center.settings import Settings
+from online.diversity import DEFAULT_DIVERSITY
 from online.engine import Engine
 from online.main.app import create_app
 from online.serving_data import ItemMetadata
@@ -72,7 +73,8 @@ def test_lists_hold_what_passes_and_nothing_else(
     recalled = client.post("/recommend", json={"userid": 1, **asked}).json
     assert recalled and set(ids(recalled)) == {1, 2, 4} & passing
     assert services.possible == len(passing - {3, 5})  # whom user 1 has seen
-    assert recalled["applied"] == {**asked, **({"exclude": 2} if "exclude" in asked else {})}
+    diverse = {"diversity": DEFAULT_DIVERSITY} if recalled["items"] else {}
+    assert recalled["applied"] == {**asked, **({"exclude": 2} if "exclude" in asked else {}), **diverse}
     assert client.get("/recommend", query_string={"userid": 1, **asked}).json == recalled
     cold = client.post("/recommend", json={"userid": 99, **asked}).json
     assert cold and cold["fallback"] == "cold_start" and set(ids(cold)) == passing
@@ -83,7 +85,7 @@ def test_lists_hold_what_passes_and_nothing_else(
 
 
 def test_without_a_filter_nothing_is_said_to_be_applied(client: flask.testing.FlaskClient) -> None:
-    plain = client.get("/recommend?userid=1").json
+    plain = client.get("/recommend?userid=1&diversity=0").json
     assert plain and "applied" not in plain and set(ids(plain)) == {1, 2, 4}
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from data_exchange_center import catalogue
-from data_exchange_center.columns import Column
 from data_exchange_center.external_ids import internal_id
 from data_exchange_center.features import declare
 from offline.preprocess import s1_data_split, s2_term_trans
@@ -19,15 +18,15 @@ from testkit.shop import write_shop
 
 
 def loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ServingData:
-    """The data of the folder's raw files, as preprocessing makes them, with items' vectors of zeros."""
+    """The data of the folder's raw files, as far as preprocessing makes them."""
     monkeypatch.setenv("DATA_DIR", str(folder))
     monkeypatch.setenv("ARTEFACTS_DIR", str(folder.parent / "artefacts"))
     monkeypatch.setattr(serving_data, "load_digest", lambda: "l")
     s1_data_split.main()
     s2_term_trans.main()
-    items = catalogue.DATASET.load().id_sizes[Column.ITEMID]
-    catalogue.SEQUENCE_ITEM_VECTORS.file.parent.mkdir(parents=True, exist_ok=True)
-    catalogue.SEQUENCE_ITEM_VECTORS.write(catalogue.SEQUENCE_ITEM_VECTORS.file, np.zeros((items, 3)))
+    vectors = catalogue.SEQUENCE_ITEM_VECTORS
+    vectors.file.parent.mkdir(parents=True, exist_ok=True)
+    vectors.write(vectors.file, np.ones((catalogue.DATASET.load().id_sizes["itemid"], 3)))
     return ServingData.load()
 
 
@@ -40,6 +39,10 @@ def test_integer_ids_are_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not data.text_ids and {item.external_id for item in data.items.values()} == {None}
     assert data.features is FEATURES is declare(catalogue.DATASET.load().categories)
     assert data.feature_hash == catalogue.DATASET.load().feature_hash
+    assert data.table.ids.tolist() == sorted(data.items) and (data.popular_rows >= 0).all()
+    assert all(f"({item.year})" in item.title for item in data.items.values())
+    ids = [itemid for itemid, item in data.items.items() if item.index][:3]
+    assert data.vectors_of([*ids, -7]).tolist() == [[1, 1, 1]] * len(ids) + [[0, 0, 0]]
 
 
 def test_text_ids_are_known_as_they_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 
 from data_exchange_center.settings import Settings
 from online.callers.types import Impression
-from online.diversity import directions, diversified
+from online.diversity import DEFAULT_DIVERSITY, directions, diversified
 from online.engine import Engine
 from online.main.app import create_app
 from online.reasons import reasons
-from tests.online.stand_ins import DATA, Services, backends_of, engine_on
+from tests.online.stand_ins import DATA, Services, backends_of
 from tests.online.test_text_ids import ITEMS, TextServices, text_data
+
+VECTORS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [2, 1, 0], [0, 3, 1], [-1, 0, 0]], np.float32)  # by index
+WITH_VECTORS = dataclasses.replace(DATA, vectors=VECTORS)
+DIVERSE = {"diversity": DEFAULT_DIVERSITY}
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def services() -> Services:
 
 @pytest.fixture
 def client(services: Services) -> Iterator[flask.testing.FlaskClient]:
-    engine = engine_on(services)
+    engine = Engine(backends_of(services), lambda: WITH_VECTORS, lambda: None, 60.0, 2)
     services.calls.clear()
     yield create_app(Settings(), engine).test_client()
     engine.close()
@@ -46,7 +50,11 @@ def test_a_session_is_ranked_as_a_user_with_these_events_and_nothing_is_kept(
 ) -> None:
     found = content_of(client.post("/recommend", json={"session": SESSION, "explain": True}))
     assert [item["itemid"] for item in found["items"]] == [2, 1, 4]  # as the stand-in recalls and ranks them
-    assert "userid" not in found and found["applied"] == {"session": 4} and not {"fallback", "degraded"} & set(found)
+    assert (
+        "userid" not in found
+        and found["applied"] == {"session": 4, **DIVERSE}
+        and not {"fallback", "degraded"} & set(found)
+    )
     assert services.calls == ["triton", "elasticsearch", "triton"]  # neither Redis nor Feast is asked
     assert list(found["explain"]["milliseconds"]) == ["triton", "elasticsearch"]
     assert found["explain"]["terms"] == ["Drama"] and found["explain"]["seen"] == 4
@@ -97,7 +105,7 @@ def test_text_ids_and_the_word_session_as_a_user() -> None:
     client = create_app(Settings(), engine).test_client()
     assert content_of(client.post("/recommend", json={"userid": "session"}))["userid"] == "session"
     found = content_of(client.post("/recommend", json={"session": [{"itemid": ITEMS[3]}], "because": True}))
-    assert found["applied"] == {"session": 1}
+    assert found["applied"] == {"session": 1, **DIVERSE}
     asked = {"exclude": [ITEMS[0]], "genres": ["Drama"]}
     narrowed = content_of(client.get("/recommend", query_string={"userid": "x", **asked}))
     assert [item["itemid"] for item in narrowed["items"]] == list(ITEMS[1:])
@@ -109,7 +117,7 @@ def test_text_ids_and_the_word_session_as_a_user() -> None:
 def test_reasons_have_text_ids_too() -> None:
     data = text_data()
     items = {key: dataclasses.replace(item, index=place) for place, (key, item) in enumerate(data.items.items(), 1)}
-    data = dataclasses.replace(data, items=items)
+    data = dataclasses.replace(data, items=items, vectors=VECTORS)
     engine = Engine(backends_of(TextServices(data)), lambda: data, lambda: None, 60.0, 2)
     client = create_app(Settings(), engine).test_client()
     found = content_of(client.post("/recommend", json={"session": [{"itemid": ITEMS[2]}], "because": True}))
@@ -122,10 +130,10 @@ def test_reasons_have_text_ids_too() -> None:
 
 def test_the_liked_items_that_are_most_alike_come_first() -> None:
     recent = [Impression(1, 5.0, 1), Impression(2, 1.0, 2), Impression(4, 4.0, 3), Impression(9, 5.0, 4)]
-    found = reasons([3, 5, 1], recent, DATA)  # 2 was not liked, 9 is in no catalogue
+    found = reasons([3, 5, 1], recent, WITH_VECTORS)  # 2 was not liked, 9 is in no catalogue
     assert [[itemid for itemid, _ in of_item] for of_item in found] == [[1, 4], [], [1]]
     assert found[0] == [(1, pytest.approx(2 / 5**0.5)), (4, pytest.approx(1 / 5**0.5))]
-    assert reasons([3], [], DATA) == [[]] and reasons([], recent, DATA) == []
+    assert reasons([3], [], WITH_VECTORS) == [[]] and reasons([], recent, WITH_VECTORS) == []
 
 
 def test_reasons_are_given_on_request(client: flask.testing.FlaskClient) -> None:
@@ -177,13 +185,12 @@ def test_a_diverse_list_is_said_to_be_one(client: flask.testing.FlaskClient, ser
     assert [item["itemid"] for item in plain["items"]] == [4, 2, 1] and "applied" not in plain
     diverse = content_of(client.get("/recommend?userid=1&diversity=0.9&size=2"))
     assert [item["itemid"] for item in diverse["items"]] == [4, 1] and diverse["applied"] == {"diversity": 0.9}
-    cold = content_of(client.get("/recommend?userid=99&diversity=0.5&genres=War"))
-    assert cold["items"] == []
+    cold = content_of(client.get("/recommend?userid=99&diversity=0.9"))
+    assert [item["itemid"] for item in cold["items"]] == [5, 4, 3, 2, 1] and "applied" not in cold  # popular items
     for wrong in ("-0.1", "1.1", "nan", "x", ""):
         refused = content_of(client.get(f"/recommend?userid=1&diversity={wrong}"), 400)
         assert refused["error"]["field"] == "diversity"
 
 
 def test_an_item_that_the_model_does_not_know_is_like_none() -> None:
-    unknown = dataclasses.replace(DATA, items={9: DATA.items[1]})
-    assert directions(unknown.vectors)[0].tolist() == [0, 0]
+    assert directions(WITH_VECTORS.vectors_of([9, 1])).tolist() == [[0, 0], [1, 0]]
