@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     web_workers: int = 2
     web_threads: int = 8
     events_token: SecretStr = SecretStr("")
+    experiments_file: Path | None = None
 
     # With TOPOLOGY=cluster these stand for the hosts and ports above. Only Feast and the web server keep theirs: nginx
     # listens there, in front of the nodes.
