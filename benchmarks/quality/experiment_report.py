@@ -5,17 +5,18 @@ are alike and an interval that takes them as independent is too narrow. Everythi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from data_exchange_center.arrays import FloatArray, IntArray
-from offline.metrics import CONFIDENCE, Bootstrap, Interval, interval
+from offline.metrics import CONFIDENCE, RESAMPLES, Interval, interval
 
+DRAWN_AT_A_TIME = 1 << 22  # users' values, of some resamples: 32 MiB, however many users there are
 MISMATCH = 0.001  # p below which the arms' sizes are not what their weights say
-DOUBT = 0.95  # confidence in the bound of a pilot's variance by which an experiment is sized
+DOUBT = 0.95  # of pilots ask for at most as many users as an experiment is sized for
 
 
 class ReportError(Exception):
@@ -93,6 +94,23 @@ def welch(first: FloatArray, other: FloatArray) -> tuple[float, Interval]:
     return float(test.pvalue), (float(bounds.low), float(bounds.high))
 
 
+def resampled(statistic: Callable[..., FloatArray], samples: tuple[FloatArray, ...], seed: int = 0) -> FloatArray:
+    """[RESAMPLES] a statistic of the users drawn again, those of each arm among themselves.
+
+    Args:
+        statistic: of the samples, along the axis that it gets.
+        samples: one value a user, of one arm or of two.
+        seed: of the drawing.
+    """
+    batch = max(DRAWN_AT_A_TIME // max(map(len, samples)), 1)
+    generator = np.random.default_rng(seed)
+    found = stats.bootstrap(
+        samples, statistic, vectorized=True, n_resamples=RESAMPLES, batch=batch, method="percentile", rng=generator
+    )
+    drawn: FloatArray = found.bootstrap_distribution
+    return drawn
+
+
 def difference(arm: str, first: FloatArray, other: FloatArray, seed: int) -> ArmDifference:
     """What one arm's users gain over those of the first.
 
@@ -103,13 +121,13 @@ def difference(arm: str, first: FloatArray, other: FloatArray, seed: int) -> Arm
     """
     p, by_welch = welch(first, other)
     value, before = float(other.mean() - first.mean()), float(first.mean())
-    drawn = [Bootstrap(np.arange(len(of)), seed + place).means(of) for place, of in enumerate((first, other))]
+    drawn = resampled(lambda one, another, axis: another.mean(axis) - one.mean(axis), (first, other), seed)
     return ArmDifference(
         arm=arm,
         value=value,
         relative=value / before if before else math.nan,
         interval=by_welch,
-        bootstrap=interval(drawn[1] - drawn[0]),
+        bootstrap=interval(drawn),
         p=p,
     )
 
@@ -152,8 +170,8 @@ def report(
 def users_needed(pilot: FloatArray, gain: float, power: float = 0.8, share: float = 0.5, alpha: float = 0.05) -> int:
     """How many users both arms together need for a gain to be found.
 
-    The variance is not the pilot's own, which half of all pilots underestimate, but the upper bound of its DOUBT
-    interval: the power is then at least what was asked for, and not only on average.
+    Half of all pilots, taken at their word, ask for too few. So it is the number that DOUBT of the pilots drawn again
+    from this one would ask for at most: the power is then at least what was asked for, and not only on average.
 
     Args:
         pilot: [users] values of users who have the first arm's lists.
@@ -170,10 +188,11 @@ def users_needed(pilot: FloatArray, gain: float, power: float = 0.8, share: floa
             f"a pilot of {len(pilot)} users and a gain of {gain:g} size no experiment: it takes two users, some of "
             "whose values are above 0, and a gain other than 0."
         )
-    deviations = pilot - pilot.mean()
-    variance = float(pilot.var(ddof=1))
-    of_variance = max(float((deviations**4).mean()) - variance**2, 0.0) / len(pilot)
-    bound = variance + float(stats.norm.ppf(DOUBT)) * math.sqrt(of_variance)
+    least = np.finfo(float).tiny
+    drawn = resampled(
+        lambda values, axis: values.var(axis, ddof=1) / np.maximum(values.mean(axis) ** 2, least), (pilot,)
+    )
+    spread = np.quantile(drawn, DOUBT)
     reach = float(stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power))
-    both = bound / (1 - share) + bound * (1 + gain) ** 2 / share  # a gain in proportion spreads the values as well
-    return math.ceil(reach**2 * both / (gain * float(pilot.mean())) ** 2)
+    of_arms = 1 / (1 - share) + (1 + gain) ** 2 / share  # a gain in proportion spreads the other arm's values as well
+    return max(math.ceil(reach**2 * float(spread) * of_arms / gain**2), 4)

@@ -1,6 +1,6 @@
 """Whether the experiments can be believed: many without a difference, and many with a known one.
 
-    python -m benchmarks.quality.experiment_simulation [--experiments 200] [--users 4000]
+    python -m benchmarks.quality.experiment_simulation [--experiments 200] [--with-gain 1000] [--users 4000]
 
 Users are assigned by the server's own function (online/experiments.py), a salt an experiment. Where the arms do not
 differ (A/A), the p-values must be uniform: the share of false alarms is then what it is said to be. Where one arm's
@@ -19,7 +19,8 @@ from data_exchange_center.arrays import FloatArray, Int64Array
 from data_exchange_center.stage import run_stage
 from online.experiments import Arm, Experiment
 
-EXPERIMENTS, USERS, SEED = 200, 4000, 2024
+EXPERIMENTS, WITH_GAIN = 200, 1000  # a share of 0.8 is known to 0.013 from a thousand
+USERS, SEED = 4000, 2024
 GAIN, POWER = 0.05, 0.8
 LEAST_P = 0.01  # of the Kolmogorov-Smirnov test of the p-values
 LISTS = (5, 20)  # that a user sees, at least and at most
@@ -37,14 +38,12 @@ class Simulation:
     """What many experiments said.
 
     Attributes:
-        experiments: how many of each kind.
         uniform_p: of the test whether the A/A experiments' p-values are uniform.
         false_alarms: share of them that call a difference where there is none.
         users: of each experiment with a gain, as the report sizes it.
         power: share of them that find the gain.
     """
 
-    experiments: int
     uniform_p: float
     false_alarms: float
     users: int
@@ -86,11 +85,11 @@ def outcome(number: int, userids: Int64Array, gain: float, generator: np.random.
     return welch(first, other)[0], bool(other.mean() > first.mean())
 
 
-def simulate(experiments: int, users: int, seed: int, gain: float = GAIN) -> Simulation:
-    """Runs so many experiments without a gain, and as many with this one.
+def simulate(experiments: int, with_gain: int, users: int, seed: int, gain: float = GAIN) -> Simulation:
+    """Runs experiments without and with a gain.
 
     Args:
-        experiments: of each kind.
+        experiments, with_gain: how many of each kind.
         users: of each A/A experiment, and of the pilot that sizes the others.
         seed: of what users do.
         gain: of the second arm, as a share of the first one's rate.
@@ -98,9 +97,8 @@ def simulate(experiments: int, users: int, seed: int, gain: float = GAIN) -> Sim
     generator = np.random.default_rng(seed)
     same = np.array([outcome(n, np.arange(1, users + 1), 0.0, generator)[0] for n in range(experiments)])
     needed = users_needed(shares_of_likes(users, np.zeros(users), generator), gain, POWER)
-    found = [outcome(experiments + n, np.arange(1, needed + 1), gain, generator) for n in range(experiments)]
+    found = [outcome(experiments + n, np.arange(1, needed + 1), gain, generator) for n in range(with_gain)]
     return Simulation(
-        experiments=experiments,
         uniform_p=float(stats.kstest(same, "uniform").pvalue),
         false_alarms=float((same < 0.05).mean()),
         users=needed,
@@ -111,17 +109,18 @@ def simulate(experiments: int, users: int, seed: int, gain: float = GAIN) -> Sim
 def main() -> None:
     """Simulates, prints what came of it, and checks it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--experiments", type=int, default=EXPERIMENTS, help="of each kind")
+    parser.add_argument("--experiments", type=int, default=EXPERIMENTS, help="A/A")
+    parser.add_argument("--with-gain", type=int, default=WITH_GAIN, help=f"experiments with a gain of {GAIN:.0%}%")
     parser.add_argument("--users", type=int, default=USERS, help="of each A/A experiment, and of the pilot")
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
-    simulated = simulate(arguments.experiments, arguments.users, arguments.seed)
+    simulated = simulate(arguments.experiments, arguments.with_gain, arguments.users, arguments.seed)
     print(
-        f"{simulated.experiments} A/A experiments of {arguments.users:,} users: p-values uniform with p "
+        f"{arguments.experiments} A/A experiments of {arguments.users:,} users: p-values uniform with p "
         f"{simulated.uniform_p:.3f}, {simulated.false_alarms:.1%} false alarms at 5 %"
     )
     print(
-        f"{simulated.experiments} experiments of {simulated.users:,} users with a gain of {GAIN:.0%}: found with power "
+        f"{arguments.with_gain} experiments of {simulated.users:,} users with a gain of {GAIN:.0%}: found with power "
         f"{simulated.power:.3f}, sized for {POWER}"
     )
     if simulated.uniform_p <= LEAST_P or simulated.power < POWER:
