@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any, TypedDict
 
 import numpy as np
-import pyarrow.compute as pc
 from elasticsearch import Elasticsearch, helpers
 
 from data_exchange_center import catalogue
@@ -24,6 +23,7 @@ from data_exchange_center.serving_names import (
 )
 from offline_to_online.loader import LoadError
 from offline_to_online.recall.item_cells import ItemCells
+from offline_to_online.recall.item_neighbours import StoredNeighbours, stored_neighbours
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.types import UserRecall
 
@@ -34,13 +34,6 @@ DOCUMENTS_AT_A_TIME = 2000
 ITEM_READS = (catalogue.ITEMS, catalogue.POPULAR_ITEMS, catalogue.SEQUENCE_ITEM_VECTORS, catalogue.SIMILAR_ITEMS)
 
 
-class SimilarDocument(TypedDict):
-    """The neighbours of an item, best first."""
-
-    itemids: Int64Array
-    scores: Float32Array
-
-
 class ItemDocument(TypedDict):
     """One item to be stored; the fields are named in serving_names.py."""
 
@@ -48,7 +41,7 @@ class ItemDocument(TypedDict):
     genres: list[str]
     vector: Float32Array  # [dimensions]
     popularity: int  # positives in the training rows
-    similar: SimilarDocument
+    similar: StoredNeighbours
 
 
 def item_documents() -> list[ItemDocument]:
@@ -56,19 +49,11 @@ def item_documents() -> list[ItemDocument]:
     items, popular = catalogue.ITEMS.load(), catalogue.POPULAR_ITEMS.load()
     vectors = catalogue.SEQUENCE_ITEM_VECTORS.load()[items[Column.ITEM_INDEX].to_numpy()]
     positives = dict(zip(popular[Column.ITEMID].to_pylist(), popular[Column.POSITIVES].to_pylist(), strict=True))
-    columns = (items[Column.ITEMID].to_pylist(), items[Column.GENRES].to_pylist(), vectors, _similar())
+    columns = (items[Column.ITEMID].to_pylist(), items[Column.GENRES].to_pylist(), vectors, stored_neighbours())
     return [
         ItemDocument(itemid=str(itemid), genres=genres, vector=vector, popularity=positives[itemid], similar=similar)
         for itemid, genres, vector, similar in zip(*columns, strict=True)
     ]
-
-
-def _similar() -> list[SimilarDocument]:
-    """The neighbours of each item of the catalogue; slices of one array, however many there are."""
-    table = catalogue.SIMILAR_ITEMS.load([Column.SIMILAR_ITEMS, Column.SIMILAR_SCORES])
-    ends = np.cumsum(pc.list_value_length(table[Column.SIMILAR_ITEMS]))[:-1]
-    itemids, scores = (np.split(pc.list_flatten(column).to_numpy(), ends) for column in table.columns)
-    return [SimilarDocument(itemids=found, scores=values) for found, values in zip(itemids, scores, strict=True)]
 
 
 def stored_vectors(client: Elasticsearch, itemids: Int64Array, dimensions: int) -> Float32Array:
