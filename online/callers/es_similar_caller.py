@@ -34,6 +34,8 @@ class SimilarItemsCaller:
             found = self._client.options(ignore_status=404).get(
                 index=index, id=str(itemid), source_includes=[ES_SIMILAR], realtime=False, preference="_local"
             )
+            if "error" in found:
+                raise ServiceUnavailable("elasticsearch", found["error"])
             if not found["_index"].startswith(ES_INDEX_OF_LOAD.format(load)) or not found["found"]:
                 raise StoreFault(
                     "elasticsearch", f"it holds no item {itemid} of the load {load} behind {index}: run `make load`"
