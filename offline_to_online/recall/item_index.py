@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
-import pyarrow.compute as pc
 from elasticsearch import Elasticsearch, helpers
 
 from data_exchange_center import catalogue
@@ -26,6 +25,7 @@ from data_exchange_center.serving_names import (
 )
 from offline_to_online.loader import LoadError
 from offline_to_online.recall.item_cells import ItemCells
+from offline_to_online.recall.item_neighbours import StoredNeighbours, stored_neighbours
 from online.callers.es_caller import ElasticsearchCaller
 from online.callers.types import UserRecall
 
@@ -42,13 +42,6 @@ ITEM_READS = (
 )
 
 
-class SimilarDocument(TypedDict):
-    """The neighbours of an item, best first."""
-
-    itemids: Int64Array
-    scores: Float32Array
-
-
 class ItemDocument(TypedDict):
     """One item to be stored; the fields are named in serving_names.py."""
 
@@ -56,7 +49,7 @@ class ItemDocument(TypedDict):
     genres: list[str]
     vector: Float32Array  # [dimensions]
     popularity: int  # positives in the training rows
-    similar: SimilarDocument
+    similar: StoredNeighbours
     year: NotRequired[int]
 
 
@@ -66,7 +59,7 @@ def item_documents() -> list[ItemDocument]:
     vectors = catalogue.SEQUENCE_ITEM_VECTORS.load()[items[Column.ITEM_INDEX].to_numpy()]
     positives = dict(zip(popular[Column.ITEMID].to_pylist(), popular[Column.POSITIVES].to_pylist(), strict=True))
     years = item_years(items, catalogue.DATASET.load().categories.item)
-    columns = (items[Column.ITEMID].to_pylist(), items[Column.GENRES].to_pylist(), vectors, _similar(), years)
+    columns = (items[Column.ITEMID].to_pylist(), items[Column.GENRES].to_pylist(), vectors, stored_neighbours(), years)
     documents = []
     for itemid, genres, vector, similar, year in zip(*columns, strict=True):
         document = ItemDocument(
@@ -76,14 +69,6 @@ def item_documents() -> list[ItemDocument]:
             document["year"] = year
         documents.append(document)
     return documents
-
-
-def _similar() -> list[SimilarDocument]:
-    """The neighbours of each item of the catalogue; slices of one array, however many there are."""
-    table = catalogue.SIMILAR_ITEMS.load([Column.SIMILAR_ITEMS, Column.SIMILAR_SCORES])
-    ends = np.cumsum(pc.list_value_length(table[Column.SIMILAR_ITEMS]))[:-1]
-    itemids, scores = (np.split(pc.list_flatten(column).to_numpy(), ends) for column in table.columns)
-    return [SimilarDocument(itemids=found, scores=values) for found, values in zip(itemids, scores, strict=True)]
 
 
 def stored_vectors(client: Elasticsearch, itemids: Int64Array, dimensions: int) -> Float32Array:

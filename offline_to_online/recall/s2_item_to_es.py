@@ -1,4 +1,4 @@
-"""Loads each item's genres and vector into a new Elasticsearch index, checks it, and switches the alias to it.
+"""Loads each item's genres, vector and neighbours into a new Elasticsearch index, checks it, and switches the alias.
 
     python -m offline_to_online.recall.s2_item_to_es
 
@@ -34,14 +34,17 @@ from offline_to_online.recall.item_index import (
     item_documents,
     switch_alias,
 )
+from offline_to_online.recall.item_neighbours import check_neighbours
 from offline_to_online.recall.user_recall import SAMPLED_USERS_READS, sampled_users, users_with_rows
 from online.callers.es_caller import ElasticsearchCaller, elasticsearch_client
+from online.callers.es_similar_caller import SimilarItemsCaller
 from online.callers.types import ServiceUnavailable, UserRecall
 
 READS = (*ITEM_READS, *SAMPLED_USERS_READS)
 WRITES: Artefacts = ()
 
 SAMPLED_USERS = 200
+SAMPLED_ITEMS = 200  # whose neighbours are asked for as the server does; every document is read back anyway
 
 
 def cells_of(content: list[ItemDocument], users: list[UserRecall], settings: Settings) -> ItemCells | None:
@@ -67,7 +70,8 @@ def main() -> None:
     approximate = len(content) > settings.exact_search_up_to
     others = sampled_users(np.sort(drawn[SAMPLED_USERS:][:MOST_USERS])) if approximate else []
     cells = cells_of(content, others, settings)
-    name = f"{ES_INDEX_OF_LOAD.format(load_digest())}{time.strftime('%Y%m%d%H%M%S')}-{time.time_ns() % 1_000_000:06}"
+    load = load_digest()
+    name = f"{ES_INDEX_OF_LOAD.format(load)}{time.strftime('%Y%m%d%H%M%S')}-{time.time_ns() % 1_000_000:06}"
     client = elasticsearch_client(settings, LOADER_TIMEOUT)
     try:
         create_index(client, name, len(content[0]["vector"]), cells, settings.index_replicas)
@@ -77,6 +81,9 @@ def main() -> None:
             check_documents(client, name, content, dataset.categories.genres, checked, cells)
             caller = ElasticsearchCaller(settings, LOADER_TIMEOUT)
             overlap = check_nearest(caller, name, content, sample)
+            asked = np.sort(np.random.default_rng(settings.seed).permutation(len(content))[:SAMPLED_ITEMS])
+            neighbours = {int(content[row]["itemid"]): content[row]["similar"] for row in asked.tolist()}
+            check_neighbours(SimilarItemsCaller(settings, LOADER_TIMEOUT), name, load, neighbours)
         except BaseException:
             client.indices.delete(index=name, ignore_unavailable=True)
             raise

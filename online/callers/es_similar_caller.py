@@ -17,12 +17,13 @@ class SimilarItemsCaller:
         """Closes the connections."""
         self._client.close()
 
-    def similar(self, itemid: int, load: str) -> tuple[SimilarItem, ...]:
+    def similar(self, itemid: int, load: str, index: str = ES_ALIAS) -> tuple[SimilarItem, ...]:
         """The neighbours of an item, best first; none of an item that nobody has rated.
 
         Args:
             itemid: of the catalogue.
-            load: the digest of the load that the served index must be of.
+            load: the digest of the load that the index must be of.
+            index: an index, or the alias of the served one.
 
         Raises:
             ServiceUnavailable: Elasticsearch does not respond in time, or responds with an error.
@@ -31,11 +32,13 @@ class SimilarItemsCaller:
         try:
             # A node of a cluster that has a copy of the index reads it itself, rather than ask another.
             found = self._client.options(ignore_status=404).get(
-                index=ES_ALIAS, id=str(itemid), source_includes=[ES_SIMILAR], realtime=False, preference="_local"
+                index=index, id=str(itemid), source_includes=[ES_SIMILAR], realtime=False, preference="_local"
             )
+            if "error" in found:
+                raise ServiceUnavailable("elasticsearch", found["error"])
             if not found["_index"].startswith(ES_INDEX_OF_LOAD.format(load)) or not found["found"]:
                 raise StoreFault(
-                    "elasticsearch", f"it holds no item {itemid} of the load {load} behind {ES_ALIAS}: run `make load`"
+                    "elasticsearch", f"it holds no item {itemid} of the load {load} behind {index}: run `make load`"
                 )
             similar = found["_source"][ES_SIMILAR]
             return tuple(map(SimilarItem, map(int, similar["itemids"]), map(float, similar["scores"])))

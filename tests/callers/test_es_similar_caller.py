@@ -1,13 +1,17 @@
 """Establishes that Elasticsearch gives each item's neighbours as the artefact has them, of the load asked for."""
 
+import numpy as np
 import pytest
 import requests
 
 from data_exchange_center import catalogue
 from data_exchange_center.columns import Column
 from data_exchange_center.serving_load import load_digest
+from data_exchange_center.serving_names import ES_ALIAS
 from data_exchange_center.settings import Settings
 from data_exchange_center.similar_items import NEIGHBOURS
+from offline_to_online.loader import LoadError
+from offline_to_online.recall.item_neighbours import StoredNeighbours, check_neighbours
 from online.callers.es_similar_caller import SimilarItemsCaller
 from online.callers.types import ServiceUnavailable, StoreFault
 from tests.conftest import Stack
@@ -29,6 +33,14 @@ def test_the_neighbours_are_those_of_the_artefact(served: Stack, monkeypatch: py
         caller.similar(123456789, load)
     with pytest.raises(StoreFault, match="of the load another"):
         caller.similar(rows[0][Column.ITEMID], "another")
+    row = rows[0]
+    stored = StoredNeighbours(
+        itemids=np.array(row[Column.SIMILAR_ITEMS]), scores=np.array(row[Column.SIMILAR_SCORES], np.float32)
+    )
+    check_neighbours(caller, ES_ALIAS, load, {row[Column.ITEMID]: stored})
+    with pytest.raises(LoadError, match=f"beside item {row[Column.ITEMID]}"):
+        damaged = StoredNeighbours(itemids=stored["itemids"], scores=stored["scores"] * np.float32(1.001))
+        check_neighbours(caller, ES_ALIAS, load, {row[Column.ITEMID]: damaged})
     caller.close()
     monkeypatch.setenv("ES_PORT", "1")
     with pytest.raises(ServiceUnavailable, match="elasticsearch"):
