@@ -17,7 +17,7 @@ from data_exchange_center import catalogue
 from data_exchange_center.columns import Column
 from data_exchange_center.commit import writing
 from data_exchange_center.settings import Settings
-from offline.__main__ import _name_of
+from offline.__main__ import recorded_name
 from offline.fitting import Schedule
 from offline.preprocess import movielens
 from offline.preprocess.readers.with_events import EVENTS_FILE, WithEvents
@@ -129,7 +129,7 @@ def test_promoting_moves_everything_and_the_raw_data_go_on_with_the_events(
     assert len(data.ratings()) == len(data.original.ratings()) + 1
     # The record of the first stage names the events alike before and after they are moved.
     with in_force({"ARTEFACTS_DIR": str(candidate)}) as settings:
-        assert _name_of(candidate / EVENTS_FILE, settings) == EVENTS_FILE
+        assert recorded_name(candidate / EVENTS_FILE, settings) == EVENTS_FILE
     assert pq.read_table(tmp_path / EVENTS_FILE).equals(events)
 
 
