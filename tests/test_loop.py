@@ -1,5 +1,6 @@
 """Establishes that the gate refuses a poisoned model and lets an equal one pass, and what promoting moves."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -152,3 +153,40 @@ def test_people_like_what_suits_them_and_look_at_the_first_places_most(artefacts
     assert not again & (rated | pairs)
     counts = np.bincount(shown.position, minlength=51)[1:]
     assert counts[:5].sum() > 2 * counts[-5:].sum() and shown.liked.mean() > alone.liked.mean()
+
+
+@pytest.mark.parametrize("refusals", [[], ["recall@50 is lower"]])
+def test_what_is_refused_is_neither_moved_nor_loaded(
+    refusals: list[str], tmp_path: Path, artefacts: Offline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "served/offline/common").mkdir(parents=True)
+    shutil.copy(artefacts.artefacts / catalogue.DATASET.path, tmp_path / "served/offline/common")
+    monkeypatch.setenv("ARTEFACTS_DIR", str(tmp_path / "served"))
+    monkeypatch.setenv("RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr("sys.argv", ["retrain"])
+    event = {Column.USERID: [77], Column.ITEMID: [5], "external_userid": [None], "external_itemid": [None]}
+    with writing((catalogue.EVENT_RATINGS,)) as out:
+        out.save(catalogue.EVENT_RATINGS, pa.table({**event, Column.RATING: [4.0], Column.TIMESTAMP: [9]}))
+    ran: list[str] = []
+
+    def run(module: str, *_: str, **env: str) -> None:
+        ran.append(module)
+        if module == "offline":
+            (Path(env["ARTEFACTS_DIR"]) / "offline/new.json").write_text("fitted")
+
+    monkeypatch.setattr(retrain, "run", run)
+    found = gate.Gate(60, {"recall@50": metric(0.3, 0.2, -0.2, -0.1)}, refusals)
+    monkeypatch.setattr(retrain, "compare", lambda *_: found)
+    drained = [*retrain.DRAIN, "offline"]
+    if refusals:
+        with pytest.raises(retrain.Refused):
+            retrain.main()
+        assert ran == drained and not (tmp_path / "served/offline/new.json").exists()
+    else:
+        retrain.main()
+        assert ran == [*drained, "offline_to_online", "benchmarks.loop.replay"]
+        assert (tmp_path / "served/offline/new.json").read_text() == "fitted"
+        retrain.main()  # the same events again: there is nothing to fit
+        assert ran[5:] == list(retrain.DRAIN)
+    report = json.loads((tmp_path / "run/retrain.json").read_text())
+    assert report["promoted"] == (not refusals) and report["refusals"] == refusals and report["events"] == 1
