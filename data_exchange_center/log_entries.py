@@ -87,8 +87,13 @@ def feature_digests(user: Int64Array, items: Int64Array) -> list[str]:
         user: [user columns] in the declared order.
         items: [n, item columns] in the declared order.
     """
-    rows = np.concatenate([np.broadcast_to(user, (len(items), len(user))), items], axis=1).astype("<i8")
-    return [hashlib.blake2b(row.tobytes(), digest_size=DIGEST_BYTES).hexdigest() for row in rows]
+    of_user = hashlib.blake2b(user.astype("<i4").tobytes(), digest_size=DIGEST_BYTES)
+    digests = []
+    for row in np.ascontiguousarray(items, "<i4"):
+        digest = of_user.copy()  # the user is hashed once
+        digest.update(row.tobytes())
+        digests.append(digest.hexdigest())
+    return digests
 
 
 def six_digits(values: Sequence[float]) -> list[float]:

@@ -8,7 +8,17 @@ from data_exchange_center.artefact import Artefact
 from data_exchange_center.settings import ROOT
 from data_exchange_center.table_artefact import Table
 
-ROOMS = ("data_exchange_center", "offline", "offline_to_online", "online", "services", "testkit", "benchmarks", "docs")
+ROOMS = (
+    "data_exchange_center",
+    "offline",
+    "offline_to_online",
+    "online",
+    "online_to_offline",
+    "services",
+    "testkit",
+    "benchmarks",
+    "docs",
+)
 
 
 def artefacts() -> list[Artefact]:  # type: ignore[type-arg]

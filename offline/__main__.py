@@ -71,7 +71,7 @@ def inputs_of(name: str, reads: Artefacts, settings: Settings) -> State:
     read: State = {**digests(reads)}
     if not reads:
         stats = {file: file.stat() for file in movielens.raw_data(settings).files}
-        read = {_name_of(file, settings): [s.st_size, s.st_mtime_ns] for file, s in stats.items()}
+        read = {recorded_name(file, settings): [s.st_size, s.st_mtime_ns] for file, s in stats.items()}
         read["settings"] = [settings.dataset_name, settings.seed]
     return {
         "code": {str(file.relative_to(ROOT)): file_digest(file) for file in sorted(sources_of(name))},
@@ -79,7 +79,7 @@ def inputs_of(name: str, reads: Artefacts, settings: Settings) -> State:
     }
 
 
-def _name_of(file: Path, settings: Settings) -> str:
+def recorded_name(file: Path, settings: Settings) -> str:
     """As a record names it: what lies among the artefacts keeps its name where all of them are moved."""
     return str(file.relative_to(settings.artefacts) if file.is_relative_to(settings.artefacts) else file)
 

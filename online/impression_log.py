@@ -51,7 +51,7 @@ class Shown:
             features = recommendation.snapshot.item_features.look_up(np.array([item.itemid for item in items]))
             digests = feature_digests(recommendation.user_features, features)
         recent = recommendation.user.recent[-RANKER_IMPRESSIONS:] if recommendation.user else ()
-        return ShownList(
+        return ShownList.model_construct(  # unchecked: the types are right, and the drain checks what it reads
             request_id=self.request_id,
             time=self.time,
             userid=self.userid,

@@ -1,5 +1,6 @@
 """Establishes that the gate refuses a poisoned model and lets an equal one pass, and what promoting moves."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ from data_exchange_center import catalogue
 from data_exchange_center.columns import Column
 from data_exchange_center.commit import writing
 from data_exchange_center.settings import Settings
-from offline.__main__ import _name_of
+from offline.__main__ import recorded_name
 from offline.fitting import Schedule
 from offline.preprocess import movielens
 from offline.preprocess.readers.with_events import EVENTS_FILE, WithEvents
@@ -26,7 +27,7 @@ from offline.rank.training import HyperParameters, Rows, fit
 from testkit.stack import in_force
 from tests.conftest import Offline
 
-USERS = 200
+USERS = 100
 
 
 def metric(old: float, new: float, low: float, high: float) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def test_the_gate_refuses_a_model_of_shuffled_labels_and_no_equal_one(artefacts:
     data = movielens.raw_data(Settings())
     users = catalogue.USER_FILTER.load([Column.USERID])[Column.USERID].to_numpy()[:USERS]
     same = gate.compare(artefacts.artefacts, artefacts.artefacts, data, users)
-    assert not same.refusals and same.users > USERS // 2
+    assert not same.refusals and same.users > 50
     assert all(m["difference"]["value"] == 0 and m["old"] > 0 for m in same.metrics.values())
     other = gate.compare(artefacts.artefacts, poisoned(artefacts.artefacts, tmp_path / "poisoned"), data, users)
     auc = other.metrics[gate.AUC]
@@ -129,7 +130,7 @@ def test_promoting_moves_everything_and_the_raw_data_go_on_with_the_events(
     assert len(data.ratings()) == len(data.original.ratings()) + 1
     # The record of the first stage names the events alike before and after they are moved.
     with in_force({"ARTEFACTS_DIR": str(candidate)}) as settings:
-        assert _name_of(candidate / EVENTS_FILE, settings) == EVENTS_FILE
+        assert recorded_name(candidate / EVENTS_FILE, settings) == EVENTS_FILE
     assert pq.read_table(tmp_path / EVENTS_FILE).equals(events)
 
 
@@ -152,3 +153,40 @@ def test_people_like_what_suits_them_and_look_at_the_first_places_most(artefacts
     assert not again & (rated | pairs)
     counts = np.bincount(shown.position, minlength=51)[1:]
     assert counts[:5].sum() > 2 * counts[-5:].sum() and shown.liked.mean() > alone.liked.mean()
+
+
+@pytest.mark.parametrize("refusals", [[], ["recall@50 is lower"]])
+def test_what_is_refused_is_neither_moved_nor_loaded(
+    refusals: list[str], tmp_path: Path, artefacts: Offline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "served/offline/common").mkdir(parents=True)
+    shutil.copy(artefacts.artefacts / catalogue.DATASET.path, tmp_path / "served/offline/common")
+    monkeypatch.setenv("ARTEFACTS_DIR", str(tmp_path / "served"))
+    monkeypatch.setenv("RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr("sys.argv", ["retrain"])
+    event = {Column.USERID: [77], Column.ITEMID: [5], "external_userid": [None], "external_itemid": [None]}
+    with writing((catalogue.EVENT_RATINGS,)) as out:
+        out.save(catalogue.EVENT_RATINGS, pa.table({**event, Column.RATING: [4.0], Column.TIMESTAMP: [9]}))
+    ran: list[str] = []
+
+    def run(module: str, *_: str, **env: str) -> None:
+        ran.append(module)
+        if module == "offline":
+            (Path(env["ARTEFACTS_DIR"]) / "offline/new.json").write_text("fitted")
+
+    monkeypatch.setattr(retrain, "run", run)
+    found = gate.Gate(60, {"recall@50": metric(0.3, 0.2, -0.2, -0.1)}, refusals)
+    monkeypatch.setattr(retrain, "compare", lambda *_: found)
+    drained = [*retrain.DRAIN, "offline"]
+    if refusals:
+        with pytest.raises(retrain.Refused):
+            retrain.main()
+        assert ran == drained and not (tmp_path / "served/offline/new.json").exists()
+    else:
+        retrain.main()
+        assert ran == [*drained, "offline_to_online", "benchmarks.loop.replay"]
+        assert (tmp_path / "served/offline/new.json").read_text() == "fitted"
+        retrain.main()  # the same events again: there is nothing to fit
+        assert ran[5:] == list(retrain.DRAIN)
+    report = json.loads((tmp_path / "run/retrain.json").read_text())
+    assert report["promoted"] == (not refusals) and report["refusals"] == refusals and report["events"] == 1

@@ -60,19 +60,23 @@ class LatestRows:
             found.setdefault(user, []).append(item)
         return found
 
-    def impressions(self) -> dict[int, tuple[Impression, ...]]:
-        """All impressions before the latest rows, by user, oldest first."""
-        names = (Column.USERID, Column.ITEMID, Column.RATING, Column.TIMESTAMP)
-        found: dict[int, list[Impression]] = {}
-        for user, *values in zip(*(self.before[name].to_pylist() for name in names), strict=True):
-            found.setdefault(user, []).append(Impression(*values))
-        return {user: tuple(impressions) for user, impressions in found.items()}
+
+def impressions_of(rows: pa.Table) -> dict[int, tuple[Impression, ...]]:
+    """The impressions of each user, oldest first, of rows in the split's order."""
+    names = (Column.USERID, Column.ITEMID, Column.RATING, Column.TIMESTAMP)
+    found: dict[int, list[Impression]] = {}
+    for user, *values in zip(*(rows[name].to_pylist() for name in names), strict=True):
+        found.setdefault(user, []).append(Impression(*values))
+    return {user: tuple(impressions) for user, impressions in found.items()}
+
+
+Impressions = Mapping[int, Sequence[Impression]]  # of each user, oldest first
 
 
 class FeaturesAfter(ArtefactFeatureStore):
     """The artefacts' features, with the history of users as it is after their impressions."""
 
-    def __init__(self, impressions: Mapping[int, Sequence[Impression]], data: ServingData) -> None:
+    def __init__(self, impressions: Impressions, data: ServingData) -> None:
         """Counts the window of each user."""
         super().__init__()
         self._windows = {user: window_after(own[-TOWER_IMPRESSIONS:], data)[0] for user, own in impressions.items()}
@@ -97,7 +101,7 @@ class FeaturesAfter(ArtefactFeatureStore):
 class UsersAfter(ArtefactRecallStore):
     """The recall data of users after their impressions, by the served tower."""
 
-    def __init__(self, impressions: Mapping[int, Sequence[Impression]], data: ServingData, own: ArtefactBackends):
+    def __init__(self, impressions: Impressions, data: ServingData, own: ArtefactBackends):
         """Makes their vectors."""
         recents = {user: tuple(rows[-TOWER_IMPRESSIONS:]) for user, rows in impressions.items()}
         sequences = [sequence_after(recent, data, TOWER_IMPRESSIONS) for recent in recents.values()]
@@ -120,6 +124,23 @@ class UsersAfter(ArtefactRecallStore):
         }
 
 
+def model_after(impressions: Impressions, data: ServingData) -> ArtefactBackends:
+    """The model of the artefacts that the settings name, and users as they are after these impressions."""
+    own = ArtefactBackends.load()
+    users = UsersAfter(impressions, data, own)
+    return replace(own, recall_store=users, feature_store=FeaturesAfter(impressions, data))
+
+
+def lists_of(backends: ArtefactBackends, data: ServingData, size: int) -> Lists:
+    """Each user's list by the server's own recommender."""
+    snapshot = Snapshot(data, ItemFeatures.read(backends.feature_store, data.features, data.items))
+    recommender = Recommender(backends, Breakers())
+    return {
+        user: [item.itemid for item in recommender.recommend(snapshot, user, size).items]
+        for user in backends.recall_store.users
+    }
+
+
 @dataclass(frozen=True)
 class Contender:
     """What a model makes of the latest rows: each user's list, and [latest rows] the logit of a like."""
@@ -131,18 +152,11 @@ class Contender:
     def of(cls, artefacts: Path, rows: LatestRows) -> "Contender":
         """By the artefacts under this root."""
         with in_force({"ARTEFACTS_DIR": str(artefacts)}):
-            data, own, impressions = ServingData.load(), ArtefactBackends.load(), rows.impressions()
-            features = FeaturesAfter(impressions, data)
-            users = UsersAfter(impressions, data, own)
-            backends = replace(own, recall_store=users, feature_store=features)
-            snapshot = Snapshot(data, ItemFeatures.read(features, data.features, data.items))
-            recommender = Recommender(backends, Breakers())
-            lists = {
-                user: [item.itemid for item in recommender.recommend(snapshot, user, RECALL_SIZE).items]
-                for user in users.users
-            }
+            data = ServingData.load()
+            backends = model_after(impressions_of(rows.before), data)
+            lists = lists_of(backends, data, RECALL_SIZE)
             latest = OnlineRows(
                 *(rows.latest[name].to_numpy() for name in (Column.USERID, Column.ITEMID, Column.LABEL))
             )
-            logits, _ = row_scores(latest, features, own.ranking_model, backends)
+            logits, _ = row_scores(latest, backends.feature_store, backends.ranking_model, backends)
         return cls(lists, logits)

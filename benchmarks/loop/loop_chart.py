@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.drawing import OTHER, OWN, THIRD, chart
 
 METRIC = "expected recall@50"
-COLOURS = {"recommender": OWN, "oracle": OTHER, "popularity alone": THIRD}
+COLOURS = {"recommender": OWN, "never retrained": "#7ba3dd", "oracle": OTHER, "popularity alone": THIRD}
 
 
 def draw_loop(report: dict[str, Any], file: Path) -> Path:

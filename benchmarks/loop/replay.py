@@ -4,7 +4,8 @@
 
 A load makes the stores say what the artefacts say, and these keep each user's last rows out for the evaluation: whoever
 has just rated an item would be recommended it again. So the rows that were kept out count again as the events that
-most of them were; they are not logged a second time. Only of users with events: all others are as `make load` has it.
+most of them were, and so do events that came in since the log was drained; they are not logged a second time. Only of
+users with events: all others are as `make load` has it.
 """
 
 from collections import defaultdict
@@ -14,17 +15,25 @@ import pyarrow as pa
 
 from data_exchange_center import catalogue
 from data_exchange_center.columns import Column
+from data_exchange_center.external_ids import internal_id
+from data_exchange_center.log_entries import LoggedEvent
+from data_exchange_center.serving_names import REDIS_EVENT_LOG
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from offline.preprocess import movielens
 from offline.preprocess.readers.with_events import WithEvents
 from online.breakers import Breakers
+from online.callers.redis_stores import redis_client
+from online.callers.redis_streams import EntryId, blocks_after
 from online.callers.types import Impression, ServiceUnavailable
 from online.main.backends import connect
 from online.serving_data import ServingData
 from online.user_events import UserEvents
+from online_to_offline.s1_log_to_tables import positions
 
 USERS_AT_A_TIME = 50
+EVENTS_AT_A_TIME = 1_000
+TIMEOUT = 30.0  # seconds
 
 
 def kept_out() -> dict[int, list[Impression]]:
@@ -46,6 +55,24 @@ def of_users_who_acted(rows: Mapping[int, list[Impression]]) -> dict[int, list[I
     return {user: rows[user] for user in sorted(set(acted) & set(rows))}
 
 
+def not_drained(data: ServingData) -> dict[int, list[Impression]]:
+    """The events that the log holds and the tables do not: such as came in while models were fitted.
+
+    Raises:
+        ServiceUnavailable: Redis does not respond.
+    """
+    drained, rows = positions().events, defaultdict[int, list[Impression]](list)
+    last = EntryId(drained.milliseconds, drained.number)
+    with redis_client(Settings(), TIMEOUT) as client:
+        for block in blocks_after(client, REDIS_EVENT_LOG, last, EVENTS_AT_A_TIME):
+            for entry in block:
+                event = LoggedEvent.model_validate_json(entry.content)
+                itemid = internal_id(event.itemid)
+                if itemid in data.items:
+                    rows[internal_id(event.userid)].append(Impression(itemid, event.rating, event.ts))
+    return rows
+
+
 def count_again(rows: Mapping[int, list[Impression]]) -> int:
     """Records rows as events, some users at a time; returns how many counted.
 
@@ -63,8 +90,10 @@ def count_again(rows: Mapping[int, list[Impression]]) -> int:
 
 
 def main() -> None:
-    """Gives the rows back to the users who acted."""
+    """Gives the rows back to the users who acted, and counts what came in since the drain."""
     rows = of_users_who_acted(kept_out())
+    for user, events in not_drained(ServingData.load()).items():
+        rows.setdefault(user, []).extend(events)
     print(f"{count_again(rows):,} latest rows of {len(rows):,} users counted again")
 
 

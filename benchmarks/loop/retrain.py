@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -103,18 +102,13 @@ def report(gate: Gate, events: int, settings: Settings) -> str:
     return text
 
 
-def retrain(settings: Settings, fit_with: Mapping[str, str] | None = None) -> Gate | None:
-    """Fits, compares and promotes; returns what the gate found, None where there are no new events.
-
-    Args:
-        settings: of the served artefacts.
-        fit_with: other settings for the stages that fit.
-    """
+def retrain(settings: Settings) -> Gate | None:
+    """Fits, compares and promotes; returns what the gate found, None where there are no new events."""
     users = new_events(settings)
     if not len(users):
         return None
     candidate = prepare(settings)
-    run("offline", **{**(fit_with or {}), "ARTEFACTS_DIR": str(candidate)})
+    run("offline", ARTEFACTS_DIR=str(candidate))
     original = movielens.raw_data(settings)
     original = original.original if isinstance(original, WithEvents) else original
     gate = compare(settings.artefacts, candidate, WithEvents(original, candidate / EVENTS_FILE), np.unique(users))

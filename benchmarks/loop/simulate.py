@@ -13,14 +13,16 @@ each round
 4. all of it is sent as events, those of the list with the id of its request; `make retrain` drains the log, fits, asks
    the gate, promotes and loads.
 
-After the last retraining a last round of lists is evaluated. Beside the served lists stand the oracle's, a ceiling that
-no model passes, and those of a shop that shows what is popular alone: its users act by the same tastes, its counts grow
-by what it shows, and its lists come to be the same few items. Writes simulate.json, simulate.md and charts/loop.png.
+After the last retraining a last round of lists is evaluated. Beside the served lists stand those of the first models,
+never retrained, whose users are as up to date; the oracle's, a ceiling that no model passes; and those of a shop that
+shows what is popular alone: its users act by the same tastes, its counts grow by what it shows, and its lists come to
+be the same few items. Writes simulate.json, simulate.md and charts/loop.png.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.loop.contender import impressions_of, lists_of, model_after
 from benchmarks.loop.loop_chart import draw_loop
 from benchmarks.loop.people import LIST_LENGTH, Lists, People, Rated
 from benchmarks.loop.replay import count_again, kept_out
@@ -44,9 +47,13 @@ from data_exchange_center.columns import Column
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 from offline.metrics import Bootstrap
+from offline.preprocess.readers.recognise import recognise
+from offline.preprocess.readers.with_events import WithEvents
+from offline.preprocess.splitting import split_users
 from offline.preprocess.synthetic.files import END, generate
 from offline.preprocess.synthetic.oracle import ORACLE_FILE, load_truth
 from offline.preprocess.synthetic.scale import Scale
+from online.serving_data import ServingData
 from testkit.stack import in_force, settings_of_its_own
 
 SCALE = Scale(users=400, items=600, ratings=12_000, max_userid=400, max_itemid=600)  # 30 ratings a user
@@ -55,7 +62,7 @@ ROUND_SECONDS = 7 * 86_400
 LOG_SECONDS = 1.0  # after which the server has logged what it has shown
 RECALL = f"recall@{LIST_LENGTH}"
 EXPECTED = f"expected {RECALL}"
-SERVED, ORACLE, POPULAR = "recommender", "oracle", "popularity alone"
+SERVED, FIRST, ORACLE, POPULAR = SYSTEMS = ("recommender", "never retrained", "oracle", "popularity alone")
 
 Evaluated = dict[str, dict[str, Float64Array]]  # [users] by system and metric
 
@@ -118,24 +125,45 @@ def evaluated(lists: Lists, expected: Float32Array, alone: Rated, people: People
     return {EXPECTED: people.found(lists, expected), RECALL: recall(lists, alone, people)}
 
 
-def one_round(number: int, shop: Shop, people: People, popularity: Popularity) -> tuple[dict[str, Any], Evaluated]:
+def lists_of_the_first(first: Path, settings: Settings) -> Lists:
+    """The lists of the models that were never retrained, on arrays; the users are as they are now.
+
+    Args:
+        first: root of their artefacts.
+        settings: of the stack, whose drained events are what people have done since.
+    """
+    data = recognise(settings.raw_data, "")
+    events = catalogue.EVENT_RATINGS.file
+    ratings = (WithEvents(data, events) if events.exists() else data).ratings()
+    with in_force({"ARTEFACTS_DIR": str(first)}):
+        serving = ServingData.load()
+        backends = model_after(impressions_of(split_users(ratings, 0, data.scale)), serving)
+        return lists_of(backends, serving, LIST_LENGTH)
+
+
+def one_round(
+    number: int, shop: Shop, people: People, popularity: Popularity, never_retrained: Lists
+) -> tuple[dict[str, Any], Evaluated]:
     """Lists, their evaluation, and what people do; returns what is reported, and the metrics of each system."""
     expected, elsewhere = people.expected(), popularity.people.expected()
     lists: dict[str, Lists] = {
         SERVED: shop.lists(people.userids.tolist(), number),
+        FIRST: never_retrained,
         ORACLE: people.best(expected),
         POPULAR: popularity.lists(),
     }
     alone, alone_elsewhere = people.go_on(), popularity.people.go_on()
-    metrics = {name: evaluated(lists[name], expected, alone, people) for name in (SERVED, ORACLE)}
+    metrics = {name: evaluated(lists[name], expected, alone, people) for name in (SERVED, FIRST, ORACLE)}
     metrics[POPULAR] = evaluated(lists[POPULAR], elsewhere, alone_elsewhere, popularity.people)
     acted = people.look(lists[SERVED])
     events = send(shop, people, (acted, alone), END + (number + 1) * ROUND_SECONDS, number)
     for rated in (alone_elsewhere, popularity.people.look(lists[POPULAR])):
         popularity.take(rated)
     bootstrap = Bootstrap(people.userids, number)
+    gain = {name: difference(values, metrics[FIRST][name], bootstrap) for name, values in metrics[SERVED].items()}
     report: dict[str, Any] = {
         "round": number,
+        "gain_over_never_retrained": gain,
         "systems": {name: summary(values, bootstrap) for name, values in metrics.items()},
         "coverage": {name: coverage(own, len(people.truth.itemid)) for name, own in lists.items()},
         "events": events,
@@ -145,8 +173,8 @@ def one_round(number: int, shop: Shop, people: People, popularity: Popularity) -
     return report, metrics
 
 
-def simulate(settings: Settings, rounds: int, seed: int) -> dict[str, Any]:
-    """The report of some rounds, on the running stack of the settings."""
+def simulate(settings: Settings, rounds: int, seed: int, first: Path) -> dict[str, Any]:
+    """The report of some rounds, on the running stack of the settings; `first` is a copy of its first artefacts."""
     truth, kept = load_truth(settings.raw_data / ORACLE_FILE), kept_out()
     count_again(kept)  # as after each retraining: the server knows all that people have rated
     last = {user: [row.itemid for row in rows] for user, rows in kept.items()}
@@ -157,7 +185,7 @@ def simulate(settings: Settings, rounds: int, seed: int) -> dict[str, Any]:
     for number in range(rounds + 1):
         print(f"round {number} ...", flush=True)
         shop.wait()
-        of_round, metrics = one_round(number, shop, people, popularity)
+        of_round, metrics = one_round(number, shop, people, popularity, lists_of_the_first(first, settings))
         if before is not None:
             of_round["gain"] = {
                 name: difference(values, before[SERVED][name], Bootstrap(people.userids, number))
@@ -177,31 +205,20 @@ def simulate(settings: Settings, rounds: int, seed: int) -> dict[str, Any]:
 
 def tables(report: dict[str, Any]) -> str:
     """The report as Markdown."""
-    parts = [measured_on(report)]
+    parts, rounds = [measured_on(report)], report["rounds"]
     for metric in (EXPECTED, RECALL):
         rows: list[list[object]] = []
-        for one in report["rounds"]:
-            cells = [_with_interval(one["systems"][name][metric]) for name in (SERVED, ORACLE, POPULAR)]
-            gain = _with_interval(one["gain"][metric], "+") if "gain" in one else ""
-            rows.append([one["round"], *cells, gain])
-        headers = [
-            "retrainings",
-            *(f"{metric}, {name}" for name in (SERVED, ORACLE, POPULAR)),
-            "gain of the recommender",
-        ]
-        parts.append(table(rows, headers))
+        for one in rounds:
+            cells = [_with_interval(one["systems"][name][metric]) for name in SYSTEMS]
+            gains = [one.get(name, {}).get(metric) for name in ("gain", "gain_over_never_retrained")]
+            rows.append([one["round"], *cells, *(_with_interval(gain, "+") if gain else "" for gain in gains)])
+        headers = ["retrainings", *SYSTEMS, "gain on the round before", "gain over never retrained"]
+        parts += [f"{metric.capitalize()}:", table(rows, headers)]
     rows = [
-        [
-            one["round"],
-            *(f"{one['coverage'][name]:.0%}" for name in (SERVED, ORACLE, POPULAR)),
-            one["events"],
-            _gate(one),
-        ]
-        for one in report["rounds"]
+        [one["round"], *(f"{one['coverage'][name]:.0%}" for name in SYSTEMS), one["events"], _gate(one)]
+        for one in rounds
     ]
-    parts.append(
-        table(rows, ["retrainings", *(f"coverage, {name}" for name in (SERVED, ORACLE, POPULAR)), "events", "gate"])
-    )
+    parts += ["Share of the catalogue in some list:", table(rows, ["retrainings", *SYSTEMS, "events", "gate"])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -220,11 +237,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="retrainings")
     parser.add_argument("--seed", type=int, default=1, help="of what the users do")
     arguments, own = parser.parse_args(), Settings()
-    with tempfile.TemporaryDirectory() as raw, settings_of_its_own() as env:
-        generate(Path(raw), SCALE, own.seed)
-        with in_force({**env, "DATA_DIR": raw}) as settings:
+    with tempfile.TemporaryDirectory() as folder, settings_of_its_own() as env:
+        raw, first = Path(folder) / "raw", Path(folder) / "first"
+        generate(raw, SCALE, own.seed)
+        with in_force({**env, "DATA_DIR": str(raw)}) as settings:
             start()
-            report = simulate(settings, arguments.rounds, arguments.seed)
+            shutil.copytree(settings.artefacts, first)
+            report = simulate(settings, arguments.rounds, arguments.seed, first)
             dataset = catalogue.DATASET.load()
     report |= {"dataset": f"generated, {SCALE.users} users", "seed": dataset.seed, "machine": machine()}
     text = tables(report)

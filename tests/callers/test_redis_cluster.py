@@ -10,11 +10,21 @@ import pytest
 import redis
 
 from data_exchange_center.addresses import addresses
-from data_exchange_center.serving_names import REDIS_FILTER, REDIS_LOAD, REDIS_RECENT, REDIS_TERM
+from data_exchange_center.log_entries import LoggedEvent, Origin
+from data_exchange_center.serving_names import (
+    REDIS_EVENT_LOG,
+    REDIS_FILTER,
+    REDIS_IMPRESSIONS,
+    REDIS_LOAD,
+    REDIS_RECENT,
+    REDIS_TERM,
+)
 from data_exchange_center.settings import Settings
 from offline_to_online.loader import LoadError
 from offline_to_online.recall import s1_user_to_redis
+from online.callers.impression_stream import ImpressionStream
 from online.callers.redis_cluster_caller import EVENT_SECONDS, RedisClusterCaller, redis_cluster_client
+from online.callers.redis_streams import START, added, blocks_after, cut_off
 from online.callers.types import Impression, LiveUser, NodeUnavailable, StoreFault, UserRecall
 from services import cluster, redis_cluster
 from services.processes import Recorder
@@ -110,6 +120,30 @@ def test_users_are_changed_and_read_as_on_one_redis(caller: RedisClusterCaller) 
     assert caller.set_vector(users[0], expected.recent, np.float32([1, 2])) is False, "an event came in since"
     caller.pushed(users[1])
     assert users[1] not in caller.unpushed()
+
+
+def test_events_and_lists_are_logged(caller: RedisClusterCaller, settings: Settings) -> None:
+    users = [next(new_users) for _ in range(5)]
+
+    def answer(user: LiveUser) -> LiveUser:
+        origin = Origin(userid=users[len(user.events)], itemid="text", request_id="r")
+        event = Impression(1, 4.5, 9, origin)
+        return LiveUser((), (1,), (event,), (event,)) if not user.events else user
+
+    assert caller.update({user: answer for user in users}, LOAD) == dict.fromkeys(users, 1)
+    assert caller.update({users[0]: answer}, LOAD) == {users[0]: 0}  # a duplicate
+    ImpressionStream(settings, 1).append(["one", "two", "three"])
+    with redis_cluster_client(settings, 5) as client:
+        found = {}
+        for stream in (REDIS_EVENT_LOG, REDIS_IMPRESSIONS):
+            blocks = list(blocks_after(client, stream, START, 2))
+            found[stream] = [entry.content for block in blocks for entry in block]
+            assert added(client, stream) == len(found[stream]) and max(map(len, blocks)) == 2
+            cut_off(client, stream, blocks[-1][-1].id)
+            assert not client.xlen(stream)
+    assert found[REDIS_IMPRESSIONS] == [b"one", b"two", b"three"]
+    events = [LoggedEvent.model_validate_json(content) for content in found[REDIS_EVENT_LOG]]
+    assert events == [LoggedEvent(userid=users[0], itemid="text", rating=4.5, ts=9, request_id="r")] * len(users)
 
 
 def test_a_fault_of_one_user_changes_none(caller: RedisClusterCaller, settings: Settings) -> None:
