@@ -154,8 +154,7 @@ def add_version(
         ServiceUnavailable: a Triton does not respond.
     """
     check_belongs(model)
-    content = to_onnx(model)
-    difference, load, folder = compare_with_pytorch(model, content), load_digest(), model_folder(settings, RANKER)
+    load, folder = load_digest(), model_folder(settings, RANKER)
     told = RankingVersion(
         dataset=document.dataset,
         loaded_at=datetime.now(UTC).isoformat(" ", "seconds"),
@@ -166,6 +165,8 @@ def add_version(
     )
     stored = stored_versions(settings)
     version = same_version(stored, told, model, folder)
+    content = to_onnx(model) if version is None else (folder / str(version) / MODEL_FILE).read_bytes()
+    difference = compare_with_pytorch(model, content)
     if version is None:
         configuration = model_configuration(
             RANKER, model.features, model.feature_hash, load, side_by_side=MOST_VERSIONS
