@@ -80,7 +80,7 @@ def kept_ranker(settings: Settings, version: int) -> TrainedModel:
     try:
         document = RankerDocument.model_validate_json((folder / DOCUMENT_FILE).read_bytes())
         return ranker_of(document, torch.load(folder / STATE_FILE, weights_only=True, map_location="cpu"))
-    except (FileNotFoundError, ValidationError, RuntimeError) as error:
+    except (FileNotFoundError, ValidationError, EOFError, RuntimeError) as error:
         raise LoadError(f"what version {version} was exported from cannot be read ({error}): `make load`.") from error
 
 

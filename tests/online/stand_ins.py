@@ -154,6 +154,7 @@ class Services:
         self._call("triton")
         assert inputs.sparse.shape == (1, 3, 23) and inputs.dense.shape == (1, 3, 36)
         assert inputs.recall.shape == (1, 3, 5) and inputs.recent.shape == inputs.liked.shape == (1, RANKER_IMPRESSIONS)
+        self.saw_version = version
         self.saw_features = bool(inputs.sparse.any())
         self.saw_recent = list(zip(inputs.recent[0].tolist(), inputs.liked[0].tolist(), strict=True))
         logits = np.array([self.logits], np.float32)
