@@ -91,7 +91,8 @@ def test_the_verbs_serve_and_check_a_version_by_its_own_weights(pair: tuple[int,
     first, other = pair
     printed = succeed("offline_to_online.rank.promote", "--version", str(other), **served.env)
     assert f"ml_rec version {other} is served" in printed and "users and items are equal offline and online" in printed
-    lines = succeed("offline_to_online.rank.promote", **served.env).splitlines()[2:]
+    settings = Settings()
+    lines = promote.table(settings, PromotedVersions(settings, 5), TritonCaller(settings, 5)).splitlines()[2:]
     states = {line.split()[0]: line.split()[-1] for line in lines}
     assert states[str(first)] == "loaded" and states[str(other)] == "served"
     assert "weights of both models" in succeed("offline_to_online.rank.promote", "--rollback", **served.env)
