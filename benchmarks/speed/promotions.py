@@ -70,7 +70,7 @@ class Looked:
     Attributes:
         known: the scores of each user's list, by version.
         lists: how many lists named each version.
-        mixed: lists that hold a score of another version than the one that they name.
+        mixed: whole lists that hold a score of another version than the one that they name.
         late: of each switch, seconds until the last request that was sent after it and scored by the version before.
     """
 
@@ -87,7 +87,7 @@ class Looked:
         self.lists[version] += 1
         own = self.known.get(version, {}).get(user, {})
         wrong = [item for item, score in scores.items() if not abs(score - own.get(item, np.nan)) <= TOLERANCE]
-        if wrong or not scores:
+        if (wrong or not scores) and "degraded" not in content:
             self.mixed.append(f"user {user}, version {version}, items {wrong[:3]}")
         if self.served and version != self.served and began > self.switched:
             self.late[-1] = max(self.late[-1], began - self.switched)
