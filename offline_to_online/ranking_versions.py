@@ -80,7 +80,7 @@ def kept_ranker(settings: Settings, version: int) -> TrainedModel:
     try:
         document = RankerDocument.model_validate_json((folder / DOCUMENT_FILE).read_bytes())
         return ranker_of(document, torch.load(folder / STATE_FILE, weights_only=True, map_location="cpu"))
-    except (FileNotFoundError, ValidationError, RuntimeError) as error:
+    except (FileNotFoundError, ValidationError, EOFError, RuntimeError) as error:
         raise LoadError(f"what version {version} was exported from cannot be read ({error}): `make load`.") from error
 
 
@@ -154,8 +154,7 @@ def add_version(
         ServiceUnavailable: a Triton does not respond.
     """
     check_belongs(model)
-    content = to_onnx(model)
-    difference, load, folder = compare_with_pytorch(model, content), load_digest(), model_folder(settings, RANKER)
+    load, folder = load_digest(), model_folder(settings, RANKER)
     told = RankingVersion(
         dataset=document.dataset,
         loaded_at=datetime.now(UTC).isoformat(" ", "seconds"),
@@ -166,6 +165,8 @@ def add_version(
     )
     stored = stored_versions(settings)
     version = same_version(stored, told, model, folder)
+    content = to_onnx(model) if version is None else (folder / str(version) / MODEL_FILE).read_bytes()
+    difference = compare_with_pytorch(model, content)
     if version is None:
         configuration = model_configuration(
             RANKER, model.features, model.feature_hash, load, side_by_side=MOST_VERSIONS

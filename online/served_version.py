@@ -8,7 +8,7 @@ to its end. A version that is promoted is used within LOOK_SECONDS by every proc
 import logging
 import threading
 
-from online.breakers import Breakers
+from online.breakers import RETRY_SECONDS, Breakers
 from online.callers.types import ServiceUnavailable
 from online.roles import REDIS, PromotedVersion
 
@@ -32,16 +32,17 @@ class ServedVersion:
         """The version; empty where none was ever promoted, and the newest is served."""
         return self._version
 
-    def look(self) -> None:
-        """Asks which version is served; while nobody can tell, it stays the one before."""
+    def look(self) -> bool:
+        """Asks which version is served; while nobody can tell, it stays the one before. Returns whether it is known."""
         try:
             with self._breakers.use(REDIS):
                 version = self._promoted.served()
         except ServiceUnavailable:
-            return  # the breaker has logged it
+            return False  # the breaker has logged it
         if version != self._version:
             logger.info("version %s of the ranking model is served", version or "newest")
             self._version = version
+        return True
 
     def start(self) -> None:
         """Begins to look, every LOOK_SECONDS."""
@@ -52,8 +53,9 @@ class ServedVersion:
         self._closed.set()
 
     def _keep(self) -> None:
-        while not self._closed.wait(LOOK_SECONDS):
+        seconds = LOOK_SECONDS
+        while not self._closed.wait(seconds):
             try:
-                self.look()
+                seconds = LOOK_SECONDS if self.look() else RETRY_SECONDS
             except Exception:  # a thread that ends silently would leave the version as it is for ever
                 logger.exception("the served version is not known")

@@ -70,13 +70,15 @@ class Looked:
     Attributes:
         known: the scores of each user's list, by version.
         lists: how many lists named each version.
-        mixed: lists that hold a score of another version than the one that they name.
+        mixed: whole lists that hold a score of another version than the one that they name.
+        degraded: lists that are.
         late: of each switch, seconds until the last request that was sent after it and scored by the version before.
     """
 
     known: dict[str, dict[ExternalId, Scores]] = field(default_factory=dict)
     lists: Counter[str] = field(default_factory=Counter)
     mixed: list[str] = field(default_factory=list)
+    degraded: int = 0
     late: list[float] = field(default_factory=list)
     served: str = ""
     switched: float = 0.0
@@ -85,9 +87,10 @@ class Looked:
         """Takes up one response."""
         version, scores = content.get("model_version") or "none", scores_of(content)
         self.lists[version] += 1
+        self.degraded += "degraded" in content
         own = self.known.get(version, {}).get(user, {})
         wrong = [item for item, score in scores.items() if not abs(score - own.get(item, np.nan)) <= TOLERANCE]
-        if wrong or not scores:
+        if (wrong or not scores) and "degraded" not in content:
             self.mixed.append(f"user {user}, version {version}, items {wrong[:3]}")
         if self.served and version != self.served and began > self.switched:
             self.late[-1] = max(self.late[-1], began - self.switched)
@@ -192,6 +195,7 @@ def measure(
         "lists_by_version": dict(looked.lists),
         "lists_of_another_version_than_named": len(looked.mixed),
         "mixed": looked.mixed[:3],
+        "degraded_lists": looked.degraded,
         "users": len(users),
         "users_whose_lists_differ": sum(list(first[user]) != list(second[user]) for user in users),
         "late_p50_ms": round(float(np.median(looked.late)) * 1000, 1),

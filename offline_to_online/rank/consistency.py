@@ -1,5 +1,6 @@
 """What the consistency check compares, and how it shows a difference."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -14,12 +15,46 @@ from data_exchange_center.elasticsearch_scores import TERM_BONUS
 from data_exchange_center.features import Entity, FeatureSet
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TRITON_MAX_BATCH
 from offline_to_online.exported_model import SCORE_TOLERANCE, TrainedModel
+from online.callers.feast_caller import FeastCaller
 from online.callers.triton_caller import TritonCaller
 from online.callers.types import Impression
 
 LISTED_ITEMS = 10  # of a user whose scores are compared
 
 Difference = dict[str, object]  # one line of the table that the check prints
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much of the services the check asks at a time.
+
+    Attributes:
+        entities: whose features one call to Feast is for; all, unless given.
+        lists: whose scores one call to Triton is for.
+        pause: seconds between two calls, in which the requests of users get their turn.
+    """
+
+    entities: int | None = None
+    lists: int = TRITON_MAX_BATCH
+    pause: float = 0.0
+
+
+AT_ONCE = Pace()
+# As the web server reads the items again; a list of ten is a twentieth of a request's candidates.
+BESIDE_REQUESTS = Pace(entities=25, lists=16, pause=0.02)
+
+
+def paced_features(
+    feast: FeastCaller, declared: FeatureSet, entity: Entity, ids: list[int], pace: Pace
+) -> tuple[Int64Array, BoolArray]:
+    """[n, columns] values and [n] whether each is known, of n entities."""
+    size = pace.entities or max(len(ids), 1)
+    parts = []
+    for start in range(0, max(len(ids), 1), size):
+        parts.append(feast.all_features(declared, entity, ids[start : start + size]))
+        time.sleep(pace.pause)
+    values, known = zip(*parts, strict=True)
+    return np.concatenate(values), np.concatenate(known)
 
 
 def column_differences(
@@ -173,6 +208,7 @@ def score_differences(
     sides: tuple[State, State],
     ids: tuple[Int64Array, Int64Array],
     lists: tuple[Int64Array, Int64Array],
+    pace: Pace = AT_ONCE,
 ) -> list[Difference]:
     """Candidates whose logit or rank score in Triton differs from PyTorch's by more than SCORE_TOLERANCE.
 
@@ -183,12 +219,14 @@ def score_differences(
         sides: the artefacts, for PyTorch, and the stores.
         ids: all userids and itemids.
         lists: as from `lists_to_score`.
+        pace: how many of them at a time.
     """
     differences: list[Difference] = []
     offline, online = sides
-    starts = range(0, len(lists[0]), TRITON_MAX_BATCH)
+    starts = range(0, len(lists[0]), pace.lists)
     for start in tqdm(starts, desc="scores", unit="batch", disable=None, leave=False):
-        rows = tuple(part[start : start + TRITON_MAX_BATCH] for part in lists)
+        time.sleep(pace.pause)
+        rows = tuple(part[start : start + pace.lists] for part in lists)
         expected = model.outputs(tuple(map(torch.from_numpy, offline.inputs(*rows))))
         found, _ = triton.infer(model.declared, online.inputs(*rows), version)
         for tensor, own, other in zip(model.declared.outputs, expected, found, strict=True):

@@ -51,7 +51,7 @@ def table(settings: Settings, pointer: PromotedVersions, triton: TritonCaller) -
 
 def check_passes() -> bool:
     """Whether the consistency check finds no difference; it prints what it does."""
-    return subprocess.run([sys.executable, "-m", CHECK], cwd=ROOT, check=False).returncode == 0
+    return subprocess.run([sys.executable, "-m", CHECK, "--beside-requests"], cwd=ROOT, check=False).returncode == 0
 
 
 def serve(version: int, before: tuple[int, ...], after: tuple[int, ...], pointer: PromotedVersions) -> None:

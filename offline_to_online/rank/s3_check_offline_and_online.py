@@ -15,9 +15,12 @@ In this order; at the first kind that differs it prints a table of the differenc
 6. for every user, with items drawn from the latest impressions, and for every item: both outputs of the served ranking
    model on what the stores hold = PyTorch's on what the artefacts hold, to 1e-5.
 
-Of more than LOAD_CHECK_UP_TO users or items it is a sample of so many, and each line says so.
+Of more than LOAD_CHECK_UP_TO users or items it is a sample of so many, and each line says so. With --beside-requests it
+asks the services for little at a time and takes a low priority, so that users' requests wait for none of it.
 """
 
+import argparse
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,11 +44,15 @@ from offline_to_online.loader import LOADER_TIMEOUT, how_many_checked, rows_to_c
 from offline_to_online.rank import expected_features
 from offline_to_online.rank.checked_users import read_users
 from offline_to_online.rank.consistency import (
+    AT_ONCE,
+    BESIDE_REQUESTS,
     Difference,
+    Pace,
     State,
     column_differences,
     feature_differences,
     lists_to_score,
+    paced_features,
     score_differences,
     vector_differences,
 )
@@ -73,6 +80,7 @@ READS = (
 )
 WRITES: Artefacts = ()
 
+NICENESS = 10  # of a check beside requests
 SHOWN = 10  # differences of a kind in the printed table
 
 Kinds = Iterator[tuple[str, list[Difference]]]
@@ -145,7 +153,7 @@ def unloaded_ranker(settings: Settings) -> str | None:
     return f"{RANKER.name}: the weights {trained} were trained, and no loaded version has them: `make load`"
 
 
-def differences_by_kind(settings: Settings) -> Kinds:
+def differences_by_kind(settings: Settings, pace: Pace = AT_ONCE) -> Kinds:
     """The differences of one kind after the other, so that the first kind that differs is the one reported."""
     stores, tower, data = Stores.connect(settings), trained_tower(), ServingData.load()
     ranker = ServedRanker.present(settings)
@@ -163,7 +171,7 @@ def differences_by_kind(settings: Settings) -> Kinds:
         ids.append(table[JOIN_KEYS[entity]].to_numpy())
         names = features.entity_columns(entity)
         offline.append(to_matrix(table, names))
-        values, known = stores.feast.all_features(features, entity, ids[-1].tolist())
+        values, known = paced_features(stores.feast, features, entity, ids[-1].tolist(), pace)
         online.append(values)
         yield (
             f"the features of {how_many[-1]}",
@@ -200,7 +208,7 @@ def differences_by_kind(settings: Settings) -> Kinds:
     lists = lists_to_score(*(part[are_checked] for part in users.listed), *ids)
     yield (
         f"both scores of {lists[1].size:,} pairs of {'these' if is_sample else 'all'} users and items",
-        score_differences(ranker.model, ranker.version, stores.triton, sides, (ids[0], ids[1]), lists),
+        score_differences(ranker.model, ranker.version, stores.triton, sides, (ids[0], ids[1]), lists, pace),
     )
 
 
@@ -211,8 +219,18 @@ def _how_many(count: int, what: str, settings: Settings) -> str:
 
 def main() -> None:
     """Prints each kind that is equal; at the first that is not, prints its table and ends with status 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m offline_to_online.rank.s3_check_offline_and_online",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--beside-requests", action="store_true", help="slowly, while the web server is busy")
+    pace = BESIDE_REQUESTS if parser.parse_args().beside_requests else AT_ONCE
+    if pace is BESIDE_REQUESTS:
+        os.nice(NICENESS)
+        torch.set_num_threads(1)
     name = catalogue.DATASET.load().dataset
-    for what, differences in differences_by_kind(Settings()):
+    for what, differences in differences_by_kind(Settings(), pace):
         if differences:
             print(tabulate(differences[:SHOWN], headers="keys"))
             print(

@@ -20,7 +20,7 @@ from offline_to_online.exported_model import (
     trained_tower,
 )
 from offline_to_online.loader import LoadError
-from offline_to_online.model_repository import remove_old_versions, versions, write_version
+from offline_to_online.model_repository import remove_old_versions, remove_versions, versions, write_version
 from tests.conftest import Offline
 
 
@@ -31,6 +31,18 @@ def test_versions_count_upwards_and_only_the_newest_are_kept(tmp_path: Path) -> 
     assert versions(folder) == [10, 11]  # by number, not by name
     assert (folder / "11/model.onnx").read_text() == "model 11" and (folder / "config.pbtxt").read_text() == "config 11"
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_configuration_that_stays_is_not_written_again(tmp_path: Path) -> None:
+    """By its time Triton tells that it has changed, and would load every version again."""
+    folder = tmp_path / "ml_rec"
+    write_version(folder, b"model", "config")
+    written = (folder / "config.pbtxt").stat()
+    assert write_version(folder, b"other", "config", {"version.json": b"{}"}, after=7) == 8
+    assert (folder / "config.pbtxt").stat().st_mtime_ns == written.st_mtime_ns
+    assert sorted(file.name for file in (folder / "8").iterdir()) == ["model.onnx", "version.json"]
+    remove_versions(folder, [1])
+    assert versions(folder) == [8] and not list(tmp_path.glob(".*"))
 
 
 def test_a_version_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

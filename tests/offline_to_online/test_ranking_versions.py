@@ -1,6 +1,7 @@
 """Establishes that versions are promoted and rolled back without a failed or mixed list, or refused with the reason."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ from offline_to_online.ranking_versions import (
 from online.callers.promoted_versions import PromotedVersions
 from online.callers.triton_caller import TritonCaller
 from online.callers.types import ServiceUnavailable, StoreFault
+from online.served_version import LOOK_SECONDS
 from testkit.stack import in_force
 from tests.conftest import Stack, succeed
 
@@ -86,15 +88,21 @@ def test_a_list_of_other_scores_is_found() -> None:
     assert len(looked.mixed) == 3
 
 
-def test_the_verbs_serve_and_check_a_version_by_its_own_weights(pair: tuple[int, int], served: Stack) -> None:
+def test_the_verb_serves_and_checks_a_version_by_its_own_weights(
+    pair: tuple[int, int], pointer: PromotedVersions, served: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The artefacts hold the weights of the first version; the check knows those of the second."""
     first, other = pair
     printed = succeed("offline_to_online.rank.promote", "--version", str(other), **served.env)
     assert f"ml_rec version {other} is served" in printed and "users and items are equal offline and online" in printed
-    lines = succeed("offline_to_online.rank.promote", **served.env).splitlines()[2:]
+    settings, triton = Settings(), TritonCaller(Settings(), 5)
+    lines = promote.table(settings, pointer, triton).splitlines()[2:]
     states = {line.split()[0]: line.split()[-1] for line in lines}
     assert states[str(first)] == "loaded" and states[str(other)] == "served"
-    assert "weights of both models" in succeed("offline_to_online.rank.promote", "--rollback", **served.env)
+    assert served.recommend(served_userids()[0])["model_version"] == str(other)
+    monkeypatch.setattr(promote, "check_passes", lambda: True)
+    promote.rollback(settings, pointer, triton)
+    time.sleep(4 * LOOK_SECONDS)
     assert served.recommend(served_userids()[0])["model_version"] == str(first)
 
 

@@ -12,12 +12,15 @@ import psutil
 import pytest
 import requests
 
+from benchmarks.speed import promotions
 from benchmarks.speed.cluster_outages import kill, lost, memory_mib
 from benchmarks.speed.lists_and_events import ListsAndEvents
 from benchmarks.userids import served_userids
 from data_exchange_center import catalogue
 from data_exchange_center.addresses import addresses
 from data_exchange_center.settings import Settings
+from data_exchange_center.triton_models import RANKER
+from online.callers.triton_caller import TritonCaller
 from services.nginx_server import ROOTS_FOLDERS
 from services.stack import recorder_of
 from testkit.stack import cluster_nodes, in_force, settings_of_its_own
@@ -69,6 +72,15 @@ def test_a_node_of_each_service_dies_at_once_under_load(small_cluster: Cluster) 
     assert lost(settings, load.accepted) == []
     assert succeed("offline_to_online", "--unless-loaded", **env) == "all stores hold the load\n"
     assert sum(memory_mib(settings).values()) < MOST_MIB
+
+
+def test_both_tritons_hold_the_versions_that_are_promoted(small_cluster: Cluster) -> None:
+    settings = small_cluster.settings
+    with promotions.another_version(settings) as pair:
+        for node in TritonCaller(settings, 5).each:
+            assert all(node.is_ready(RANKER, str(version)) for version in pair)
+        report = promotions.measure(settings, served_userids()[:20], pair, switches=2)
+        assert promotions.is_good(report), report
 
 
 def test_slow_requests_end_at_nginx(small_cluster: Cluster) -> None:
