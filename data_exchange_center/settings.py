@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     web_workers: int = 2
     web_threads: int = 8
     events_token: SecretStr = SecretStr("")
+    otel_exporter_otlp_endpoint: str = ""  # of a collector of traces; without it and a file there are none
+    trace_file: Path | None = None  # to which spans are appended, as lines of JSON
 
     # With TOPOLOGY=cluster these stand for the hosts and ports above. Only Feast and the web server keep theirs: nginx
     # listens there, in front of the nodes.

@@ -12,6 +12,7 @@ from online.recommender import Recommender
 from online.roles import ServingBackends
 from online.serving_data import ServingData
 from online.snapshot import Snapshot
+from online.tracing import NO_TRACER, Tracer
 from online.user_events import UserEvents
 
 REFRESH_SECONDS = 60.0
@@ -31,6 +32,7 @@ class Engine:
         changed: Callable[[], object] = ServingData.state,
         refresh_seconds: float = REFRESH_SECONDS,
         threads: int = 16,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Reads the artefacts and the items' features, and goes on in the background where a service is missing.
 
@@ -40,8 +42,9 @@ class Engine:
             changed: gives another value when `load` would.
             refresh_seconds: between two readings of the items' features.
             threads: for the question whether the services are ready.
+            tracer: notes the calls of requests.
         """
-        self.breakers = Breakers()
+        self.breakers = Breakers(tracer)
         self.recommender = Recommender(backends, self.breakers)
         self.user_events = UserEvents(backends, self.breakers)
         self.readiness = Readiness(backends, threads)

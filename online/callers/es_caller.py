@@ -23,6 +23,7 @@ from data_exchange_center.serving_names import (
 from data_exchange_center.settings import Settings
 from data_exchange_center.vector_cells import VectorCells
 from online.callers.types import Candidates, Expected, ServiceUnavailable, StoreFault, UserRecall
+from online.tracing import Headers
 
 FAULTS = (ApiError, TransportError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 # Elasticsearch returns only what is read here, which takes a quarter of the time of whole responses.
@@ -105,9 +106,9 @@ def _cell_condition(user: UserRecall, cells: VectorCells | None) -> list[dict[st
 class ElasticsearchCaller:
     """Searches what offline_to_online/recall/s2_item_to_es.py wrote."""
 
-    def __init__(self, settings: Settings, timeout: float) -> None:
-        """`timeout` is in seconds, for the whole search."""
-        self._client = elasticsearch_client(settings, timeout)
+    def __init__(self, settings: Settings, timeout: float, headers: Headers = dict) -> None:
+        """`timeout` is in seconds, for the whole search; `headers` are what each search carries beside its own."""
+        self._client, self._headers = elasticsearch_client(settings, timeout), headers
         self._searched: dict[str, SearchedIndex] = {}  # by the name or alias by which it was asked for
 
     def ping(self, expected: Expected) -> None:
@@ -182,8 +183,10 @@ class ElasticsearchCaller:
         """What `search` returns of the index that is expected behind `index`; nothing where another one is."""
         if not searched.name.startswith(prefix):
             return _no_candidates()
+        headers = self._headers()
+        client = self._client.options(headers=headers) if headers else self._client
         # A node of a cluster that has a copy of the index searches it itself, rather than ask another.
-        response = self._client.search(
+        response = client.search(
             index=index, filter_path=FILTER_PATH, preference="_local", **recall_query(user, searched)
         )
         hits = response.body.get("hits", {}).get("hits", [])

@@ -10,6 +10,7 @@ from online.main.backends import connect
 from online.main.current import ENGINE
 from online.main.refusals import MOST_BODY_BYTES, handle_errors
 from online.main.request_log import log_requests
+from online.tracing import NO_TRACER, Tracer, are_traced
 
 BLUEPRINTS = (recommendations.blueprint, events.blueprint, operations.blueprint, page.blueprint)
 
@@ -24,10 +25,23 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     settings = settings or Settings()
     app = flask.Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
-    app.extensions[ENGINE] = engine or Engine(connect(settings), threads=settings.web_threads)
+    tracer = tracer_for(app, settings)
+    app.extensions[ENGINE] = engine or Engine(connect(settings, tracer), threads=settings.web_threads, tracer=tracer)
     log_requests(app)
     handle_errors(app)
     protect(app, settings)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     return app
+
+
+def tracer_for(app: flask.Flask, settings: Settings) -> Tracer:
+    """What notes the application's requests as traces, where the settings ask for them."""
+    if not are_traced(settings):
+        return NO_TRACER
+    from online.main.request_traces import trace_requests  # not at the top: see online/tracing.py
+    from online.opentelemetry_tracer import OpenTelemetryTracer
+
+    tracer = OpenTelemetryTracer.of(settings)
+    trace_requests(app, tracer)
+    return tracer
