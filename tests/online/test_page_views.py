@@ -72,10 +72,11 @@ def test_the_second_view_counts_and_asks_for_the_token(page: Page, url: str, ser
     services.down = ("triton",)
     assert page.evaluate("fetch('/recommend?userid=1').then((response) => response.status)") == 200
     expect(page.locator("#degraded .alarm")).to_contain_text("%")  # by the next question, two seconds later
-    expect(page.locator("#degraded")).to_contain_text("triton")
+    expect(page.locator("#degraded")).to_contain_text("without triton")
     page.get_by_role("link", name="Lists").click()
     expect(page.locator("#items tr")).to_have_count(3)
     expect(page.locator("#operations-view")).to_be_hidden()
+    expect(page.locator("#status")).to_contain_text("User 1")
 
 
 def test_similar_items_and_reasons_are_shown_where_the_server_knows_them(page: Page, url: str) -> None:

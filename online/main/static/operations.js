@@ -55,16 +55,17 @@ function when(moment) {
 }
 
 function showRequests(first, last, seconds) {
-  const rows = Object.entries(last.requests).map(([path, times]) => {
+  const paths = Object.entries(last.requests).sort(([, one], [, other]) => other.count - one.count);
+  const rows = paths.map(([path, times]) => {
     const before = first?.requests[path];
     return [
-      path, perSecond(before?.count ?? 0, times.count, seconds), percentile(0.5, before, times), percentile(0.99, before, times),
+      path.replace(/<.*>/, "…"), perSecond(before?.count ?? 0, times.count, seconds), percentile(0.5, before, times), percentile(0.99, before, times),
       between(before?.errors, times.errors), times.count,
     ];
   });
   const about = seconds ? `The last ${Math.round(seconds)} seconds.` : "Since the start of the server.";
   at("requests").replaceChildren(
-    element("p", about), tableOf(["path", "a second", "p50", "p99", "errors", "since the start"], rows));
+    element("p", about), tableOf(["path", "a second", "p50", "p99", "errors", "in all"], rows));
 }
 
 function showStages(first, last, seconds) {
@@ -82,7 +83,7 @@ function showLists(first, last) {
   at("degraded").replaceChildren(listOf([
     ["degraded now", shareOf(degraded, now), degraded ? "alarm" : ""],
     ["degraded since the start", `${shareOf(lists.degraded, lists.count)} of ${lists.count}`],
-    ...Object.entries(lists.fallbacks).map(([reason, count]) => [`without, or because of, ${reason}`, count]),
+    ...Object.entries(lists.fallbacks).map(([reason, count]) => [reason === "cold_start" ? "of cold-start users" : `without ${reason}`, count]),
     ...Object.entries(last.events).map(([outcome, count]) => [`events ${outcome}`, count]),
   ]));
 }
@@ -91,7 +92,7 @@ function showVersions(last) {
   const of = Object.entries(last.lists.by_model_version);
   at("versions").replaceChildren(listOf([
     ...Object.entries(last.versions).map(([name, value]) => [name, String(value)]),
-    ...of.map(([version, count]) => [`model ${version}`, `${shareOf(count, last.lists.count)} of the lists since the start`]),
+    ...of.map(([version, count]) => [version === "none" ? "no ranking model" : `model ${version}`, `${shareOf(count, last.lists.count)} of the lists since the start`]),
   ]));
 }
 
@@ -139,6 +140,7 @@ async function watch(round) {
 
 function view() {
   const isOperations = location.hash === "#operations";
+  if (isOperations === !at("lists-view").hidden) at("status").textContent = isOperations ? "" : told;
   at("lists-view").hidden = isOperations;
   at("operations-view").hidden = !isOperations;
   document.querySelector("header").hidden = isOperations;

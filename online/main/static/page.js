@@ -13,6 +13,7 @@ const MISSING = {
 };
 const MOST_SIMILAR = 10;
 let shown = new Set(); // the items of the list on the page
+let told = ""; // what is said of the list, for when the page shows lists again
 let pending = []; // the ratings that wait for a token, where the server asks for one
 let present = NOBODY; // the user on the page
 let has = { similar: false, because: false }; // what this server can tell, by its own /openapi.json
@@ -135,7 +136,8 @@ async function show(userid, message, mark = false) {
     if (response.degraded) notes.push(response.degraded.map((service) => MISSING[service]).join(", "));
     if (response.explain.terms.length) notes.push(`likes ${response.explain.terms.join(", ")}`);
     if (response.model_version) notes.push(`model version ${response.model_version}`);
-    at("status").textContent = notes.join(" · ");
+    told = notes.join(" · ");
+    if (!at("lists-view").hidden) at("status").textContent = told;
     history_state(userid);
   } catch (error) {
     if (number === latest) at("status").textContent = `No list: ${error.message}`;
