@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import requests
 from opentelemetry import propagate, trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -68,7 +69,7 @@ class OpenTelemetryTracer:
         """The tracer that the settings ask for."""
         exporters: list[SpanExporter] = []
         if settings.otel_exporter_otlp_endpoint:
-            exporters.append(OTLPSpanExporter(settings.otel_exporter_otlp_endpoint.rstrip("/") + TRACES_PATH))
+            exporters.append(collector_exporter(settings.otel_exporter_otlp_endpoint))
         if settings.trace_file:
             exporters.append(file_exporter(settings.folder(settings.trace_file)))
         return cls(exporters)
@@ -99,6 +100,13 @@ class OpenTelemetryTracer:
     def close(self) -> None:
         """Exports what waits, and ends the threads; at the end of a process this happens by itself."""
         self._provider.shutdown()
+
+
+def collector_exporter(endpoint: str) -> OTLPSpanExporter:
+    """Sends spans to a collector; no proxy of the environment has a say in how a configured host is reached."""
+    session = requests.Session()
+    session.trust_env = False
+    return OTLPSpanExporter(endpoint.rstrip("/") + TRACES_PATH, session=session)
 
 
 def file_exporter(file: Path) -> ConsoleSpanExporter:

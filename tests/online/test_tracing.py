@@ -4,15 +4,19 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import requests
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from data_exchange_center.settings import Settings
 from online.breakers import Breakers
 from online.callers.types import ServiceUnavailable
 from online.engine import Engine
@@ -105,6 +109,40 @@ def test_a_request_to_the_real_server_is_one_trace_in_the_file(stack: Stack, tmp
     assert sorted(span["name"] for span in own) == sorted(SERVICES)
     assert {span["parent_id"] for span in own} == {root["context"]["span_id"]} and root["parent_id"] is None
     assert f'"trace_id": "{root["context"]["trace_id"].removeprefix("0x")}"' in (tmp_path / "log").read_text("utf-8")
+
+
+def test_a_collector_gets_the_spans_by_otlp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no proxy of the environment does."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    received: list[tuple[str, ExportTraceServiceRequest]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append((self.path, ExportTraceServiceRequest.FromString(content)))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        tracer = OpenTelemetryTracer.of(Settings(otel_exporter_otlp_endpoint=endpoint))
+        with tracer.begin_request("GET /recommend", {}).within():
+            with tracer.begin("redis").within():
+                pass
+        tracer.close()
+        server.shutdown()
+    ((path, request),) = received
+    (of_service,) = request.resource_spans
+    assert path == "/v1/traces" and [span.name for span in of_service.scope_spans[0].spans] == [
+        "redis",
+        "GET /recommend",
+    ]
+    names = {value.key: value.value.string_value for value in of_service.resource.attributes}
+    assert names["service.name"] == "recsys_pipeline"
 
 
 def test_without_a_setting_nothing_that_traces_or_exports_is_imported() -> None:
