@@ -7,7 +7,7 @@ from online.engine import Engine
 from online.main import events, operations, page, recommendations
 from online.main.access import protect
 from online.main.backends import connect
-from online.main.current import ENGINE
+from online.main.current import ENGINE, SETTINGS
 from online.main.refusals import MOST_BODY_BYTES, handle_errors
 from online.main.request_log import log_requests
 from online.tracing import NO_TRACER, Tracer, are_traced
@@ -25,6 +25,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     settings = settings or Settings()
     app = flask.Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
+    app.extensions[SETTINGS] = settings
     tracer = tracer_for(app, settings)
     app.extensions[ENGINE] = engine or Engine(connect(settings, tracer), threads=settings.web_threads, tracer=tracer)
     log_requests(app)

@@ -3,10 +3,9 @@
 import flask
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from data_exchange_center.settings import Settings
 from online.main import contract, metrics
 from online.main.access import asks_for_token
-from online.main.current import current_engine
+from online.main.current import current_engine, current_settings
 from online.main.openapi import openapi_document
 from online.main.operations_summary import operations_response
 from online.main.responses import as_json
@@ -41,7 +40,7 @@ def get_operations() -> flask.Response:
     """What the page's second view shows."""
     engine = current_engine()
     registry = metrics.all_workers(engine.breakers.states())
-    response = as_json(operations_response(registry, engine.snapshot.data, Settings()))
+    response = as_json(operations_response(registry, engine.snapshot.data, current_settings()))
     response.headers["Cache-Control"] = "no-store"
     return response
 

@@ -33,14 +33,13 @@ def services() -> Services:
 
 
 @pytest.fixture
-def url(make: Make, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(make: Make, services: Services, tmp_path: Path) -> Iterator[str]:
     """A server on stand-ins, with a drift report and a record of a stage's run."""
-    monkeypatch.setenv("RUN_DIR", str(tmp_path))
-    monkeypatch.setenv("ARTEFACTS_DIR", str(tmp_path))
     (tmp_path / "drift.json").write_text(json.dumps(REPORT))
     (tmp_path / ".stages").mkdir()
     (tmp_path / ".stages/offline.rank.s2_model_train.json").write_text("{}")
-    server = make_server("127.0.0.1", 0, create_app(Settings(events_token="secret"), make(services)), threaded=True)
+    settings = Settings(events_token="secret", run_dir=tmp_path, artefacts_dir=tmp_path)  # type: ignore[arg-type]
+    server = make_server("127.0.0.1", 0, create_app(settings, make(services)), threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.port}"
     server.shutdown()

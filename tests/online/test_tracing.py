@@ -137,10 +137,8 @@ def test_a_collector_gets_the_spans_by_otlp(monkeypatch: pytest.MonkeyPatch) -> 
         server.shutdown()
     ((path, request),) = received
     (of_service,) = request.resource_spans
-    assert path == "/v1/traces" and [span.name for span in of_service.scope_spans[0].spans] == [
-        "redis",
-        "GET /recommend",
-    ]
+    assert path == "/v1/traces"
+    assert [span.name for span in of_service.scope_spans[0].spans] == ["redis", "GET /recommend"]
     names = {value.key: value.value.string_value for value in of_service.resource.attributes}
     assert names["service.name"] == "recsys_pipeline"
 
