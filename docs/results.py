@@ -25,6 +25,8 @@ REPORTS = {
     "reloads": "python -m benchmarks.speed.reloads",
     "outages": "python -m benchmarks.speed.outages",
     "cluster_outages": "python -m benchmarks.speed.cluster_outages",
+    "training": "python -m benchmarks.speed.training",
+    "engines": "python -m benchmarks.speed.engines",
     "odd_requests": "python -m benchmarks.speed.odd_requests",
 }
 METRICS: dict[str, Json[Any]] = {

@@ -1,6 +1,8 @@
 """What the training loops of recall and rank share: epochs, averaged weights, and early stopping on `valid`."""
 
+import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -16,6 +18,8 @@ from offline.distributed import agreed
 
 Model = TypeVar("Model", bound=nn.Module)
 TrainEpoch = Callable[[torch.optim.Optimizer], None]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -96,7 +100,10 @@ def run_epochs(
             if fit.is_over:
                 break
             model.train()
+            began = time.perf_counter()
             train_epoch(optimizer)
+            # The loop alone, without evaluation and checkpoint: what benchmarks/speed/training.py reads.
+            logger.info("%s: %d steps in %.3f s", name, steps_per_epoch, time.perf_counter() - began)
             # Without a metric to stop by, the last of the epochs asked for is the best.
             metric = agreed(schedule.evaluate(averaged_model) if schedule.evaluate else float(epoch))
             bar.set_postfix(valid=f"{metric:.4f}")

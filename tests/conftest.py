@@ -1,6 +1,7 @@
 """Shared by all tests: a generated data set, its artefacts, and the four real servers on free ports."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -48,11 +49,17 @@ def succeed(module: str, *arguments: str, **env: str) -> str:
 
 @dataclass(frozen=True)
 class Offline:
-    """The artefacts of the generated data set."""
+    """The artefacts of the generated data set, and what the stages printed when they made them."""
 
     env: dict[str, str]
     data: Path
     artefacts: Path
+    printed: str
+
+    def printed_by(self, stage: str) -> str:
+        """What one of the stages printed."""
+        after = self.printed.split(f"{stage}:\n")[1]
+        return re.split(r"^  [\d.]+ s, \d+ MiB at most$", after, maxsplit=1, flags=re.M)[0]
 
 
 @pytest.fixture(scope="session")
@@ -62,8 +69,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Offline:
     artefacts = tmp_path_factory.mktemp("artefacts")
     generate(data, SCALE, seed=7)
     env = {"DATA_DIR": str(data), "ARTEFACTS_DIR": str(artefacts)}
-    succeed("offline", **env)
-    return Offline(env, data, artefacts)
+    return Offline(env, data, artefacts, printed=succeed("offline", **env))
 
 
 @pytest.fixture

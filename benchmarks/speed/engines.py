@@ -1,6 +1,6 @@
 """How preprocessing and features grow with the ratings, in one process and on Spark: seconds and memory of each stage.
 
-    python -m benchmarks.speed.engines [--factors 1 10] [--engines pandas spark]
+    python -m benchmarks.speed.engines [--factors 1 10] [--engines pandas spark] [--folder data/large]
 
 Factors count in ML-1M's size. Up to 10 the data are generated, with users and items in proportion; above that they are
 copies of those of 10 with other users, since the number of ratings and of users is what counts here. Spark is a
@@ -15,8 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,36 +51,76 @@ def scale_of(factor: int) -> Scale:
     return Scale(users, items, one.ratings * factor, max_userid=users, max_itemid=items)
 
 
-def write_data(folder: Path, factor: int, seed: int) -> None:
-    """The files of so many times ML-1M's ratings; copies are of users with other ids."""
+def generated(folder: Path, factor: int, seed: int) -> Path:
+    """The folder, in this one, with the files of so many times ML-1M's ratings, which are made unless they are there.
+
+    Above MOST_GENERATED they are copies of those of MOST_GENERATED, of users with other ids.
+    """
+    raw = folder / f"generated-{factor}"
+    draft = raw.with_suffix(".draft")
+    if raw.exists():
+        return raw
+    shutil.rmtree(draft, ignore_errors=True)
     if factor <= MOST_GENERATED:
-        generate(folder, scale_of(factor), seed)
-        return
-    once = folder / "once"
-    write_data(once, MOST_GENERATED, seed)
+        generate(draft, scale_of(factor), seed)
+    else:
+        copy_users(generated(folder, MOST_GENERATED, seed), draft, factor // MOST_GENERATED)
+    draft.rename(raw)
+    return raw
+
+
+def copy_users(once: Path, folder: Path, copies: int) -> None:
+    """Writes files with the ratings of `once` so many times, each time of other users."""
     ratings = LAYOUT.read_ratings(once / LAYOUT.ratings)
     whole = ratings.set_column(2, Column.RATING, ratings[Column.RATING].cast(pa.int64()))
     userid = whole[Column.USERID].to_numpy()
-    for copy in range(factor // MOST_GENERATED):
+    folder.mkdir(parents=True)
+    for copy in range(copies):
         columns = whole.set_column(0, Column.USERID, pa.array(userid + copy * scale_of(MOST_GENERATED).max_userid))
         write_lines(folder / LAYOUT.ratings, [column.combine_chunks() for column in columns.columns], append=copy > 0)
-    (once / LAYOUT.movies).rename(folder / LAYOUT.movies)
-    shutil.rmtree(once)
+    shutil.copy(once / LAYOUT.movies, folder / LAYOUT.movies)
 
 
 def run_and_watch(module: str, env: Mapping[str, str], beside: list[psutil.Process]) -> dict[str, float]:
-    """Runs a stage: seconds, and the most MiB that it, its descendants and those of `beside` held together."""
+    """Runs a stage, and watches it, its descendants and those of `beside` as one.
+
+    Returns:
+        seconds, of the clock; cpu_s, of processors, which follows the work where other programs run at the same time;
+        peak_mib, the most that all held together.
+    """
     began, peak = time.monotonic(), 0.0
+    used_before, used = cpu_seconds(families(beside)), dict[psutil.Process, float]()
     command = [sys.executable, "-m", module]
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}, stderr=subprocess.DEVNULL) as process:
         roots = [psutil.Process(process.pid), *beside]
         while process.poll() is None:
             with suppress(psutil.NoSuchProcess):
-                peak = max(peak, held_mib([p for root in roots for p in (root, *root.children(recursive=True))]))
+                watched = families(roots)
+                used |= cpu_seconds(watched)  # one that has ended keeps what it was last seen with
+                peak = max(peak, held_mib(watched))
             time.sleep(POLL_SECONDS if time.monotonic() - began > 2 * POLL_SECONDS else POLL_SECONDS / 10)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return {"seconds": round(time.monotonic() - began, 1), "peak_mib": round(peak)}
+    return {
+        "seconds": round(time.monotonic() - began, 1),
+        "cpu_s": round(sum(used.values()) - sum(used_before.values()), 1),
+        "peak_mib": round(peak),
+    }
+
+
+def families(roots: list[psutil.Process]) -> list[psutil.Process]:
+    """These processes with all their descendants."""
+    return [process for root in roots for process in (root, *root.children(recursive=True))]
+
+
+def cpu_seconds(processes: list[psutil.Process]) -> dict[psutil.Process, float]:
+    """What each process has used of processors by now; one that has ended is left out."""
+    used = {}
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            used[process] = times.user + times.system
+    return used
 
 
 @contextmanager
@@ -108,17 +149,54 @@ def measure(raw: Path, engine: str, folder: Path) -> list[dict[str, Any]]:
         env |= {"DATA_DIR": str(raw), "ARTEFACTS_DIR": str(folder / engine)}
         for stage in STAGES:
             rows.append({"engine": engine, "stage": stage, **run_and_watch(stage, env, beside)})
-            print(f"{engine} {stage}: {rows[-1]['seconds']} s, {rows[-1]['peak_mib']} MiB", flush=True)
+            print(
+                f"{engine} {stage}: {rows[-1]['seconds']} s, {rows[-1]['cpu_s']} s CPU, {rows[-1]['peak_mib']} MiB",
+                flush=True,
+            )
     return rows
 
 
-def measure_generated(factor: int, engines: list[str], seed: int) -> dict[str, Any]:
-    """The rows of each engine on generated data, which are removed again."""
-    with tempfile.TemporaryDirectory(prefix="recsys-engines-") as name:
-        folder = Path(name)
-        write_data(folder / "raw", factor, seed)
-        rows = [row for engine in engines for row in measure(folder / "raw", engine, folder)]
-    return {"data": f"generated, {scale_of(1).ratings * factor:,} ratings", "rows": rows}
+@contextmanager
+def data_in(folder: str | None) -> Iterator[Path]:
+    """Where generated data lie: in a folder that is kept for the next run, else in one that is removed again."""
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="recsys-engines-") as name:
+            yield Path(name)
+    else:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        yield Path(folder).resolve()
+
+
+def measure_all(
+    report: dict[str, Any], raws: Mapping[str, Callable[[], Path]], engines: list[str], settings: Settings
+) -> None:
+    """Measures each engine on each data set, and writes the report after each of them."""
+    report["measured"] = []
+    for data, raw in raws.items():
+        of_data: dict[str, Any] = {"data": data, "rows": []}
+        report["measured"].append(of_data)
+        for engine in engines:
+            with tempfile.TemporaryDirectory(prefix="recsys-engines-") as folder:
+                of_data["rows"] += measure(raw(), engine, Path(folder))
+            write(report, settings)
+
+
+def write(report: Mapping[str, Any], settings: Settings) -> None:
+    """Writes the report with its table."""
+    shown = [
+        [
+            of_data["data"],
+            row["engine"],
+            row["stage"],
+            f"{row['seconds']:.1f}",
+            f"{row['cpu_s']:.1f}",
+            f"{row['peak_mib']:,}",
+        ]
+        for of_data in report["measured"]
+        for row in of_data["rows"]
+    ]
+    text = table(shown, ["data", "engine", "stage", "s", "s of CPU", "MiB at most, all processes"])
+    write_report(settings, "engines", report, text + "\n")
 
 
 def main() -> None:
@@ -127,22 +205,20 @@ def main() -> None:
     parser.add_argument("--factors", nargs="+", type=int, default=[1, 10])
     parser.add_argument("--engines", nargs="+", choices=["pandas", "spark"], default=["pandas", "spark"])
     parser.add_argument("--own", action="store_true", help="measure the data set of the settings, and no generated one")
+    parser.add_argument("--folder", help="where generated data are kept for the next run; removed unless given")
     arguments = parser.parse_args()
     settings = Settings()
+    report: dict[str, Any] = {"dataset": settings.dataset_name, "seed": settings.seed, "machine": machine()}
     if arguments.own:
-        with tempfile.TemporaryDirectory(prefix="recsys-engines-") as name:
-            rows = [row for engine in arguments.engines for row in measure(settings.raw_data, engine, Path(name))]
-        measured: list[dict[str, Any]] = [{"data": settings.dataset_name, "rows": rows}]
-    else:
-        measured = [measure_generated(factor, arguments.engines, settings.seed) for factor in arguments.factors]
-    report = {"machine": machine(), "seed": settings.seed, "measured": measured}
-    shown = [
-        [of_data["data"], row["engine"], row["stage"], f"{row['seconds']:.1f}", f"{row['peak_mib']:,}"]
-        for of_data in measured
-        for row in of_data["rows"]
-    ]
-    text = table(shown, ["data", "engine", "stage", "s", "MiB at most, all processes"])
-    write_report(settings, "engines", report, text + "\n")
+        measure_all(report, {settings.dataset_name: lambda: settings.raw_data}, arguments.engines, settings)
+        return
+    report["dataset"] = "generated"
+    with data_in(arguments.folder) as folder:
+        raws = {
+            f"generated, {scale_of(1).ratings * factor:,} ratings": partial(generated, folder, factor, settings.seed)
+            for factor in arguments.factors
+        }
+        measure_all(report, raws, arguments.engines, settings)
 
 
 if __name__ == "__main__":

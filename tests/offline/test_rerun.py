@@ -89,33 +89,18 @@ def edit(file: Path, old: str = "", new: str = "# Edited.\n") -> None:
 
 
 def test_a_changed_source_setting_or_file_redoes_what_depends_on_it(project: Path) -> None:
+    """What a stage depends on is held by the tests below; here, that it and what follows from it are redone."""
     names = [stage.rsplit(".", 1)[1] for stage in STAGES]
     assert run_offline(project)[0] == names
     assert run_offline(project)[0] == []
     # A comment in a stage: its artefacts come out as they were, and so nothing behind it is redone.
     edit(project / "offline/recall/s1_term_recall.py")
     assert run_offline(project)[0] == ["s1_term_recall"]
-    # A helper of which two stages are made, one of which alone is made, and one that lies behind another helper.
-    edit(project / "offline/rank/deepfm.py")
-    assert run_offline(project)[0] == ["s2_model_train", "s3_candidate_ranker"]
-    edit(project / "offline/rank/item_knowledge.py")
-    assert run_offline(project)[0] == ["s3_candidate_ranker"]
-    edit(project / "offline/rank/derived_features.py")
-    assert run_offline(project)[0] == ["s1_feature_engi"]
-    # A helper of two stages.
-    edit(project / "offline/recall/array_recall.py")
-    assert run_offline(project)[0] == ["s1_term_recall", "s3_candidate_ranker"]
     # A change that changes artefacts is followed through them: the window reaches all but the FM.
     edit(project / "data_exchange_center/user_state.py", "WINDOW = 10", "WINDOW = 7")
     redone, _ = run_offline(project)
     assert redone == [name for name in names if name != "s2_vector_recall"]
-    # A file that all stages are made of, and a package that they lie in.
-    edit(project / "data_exchange_center/settings.py")
-    assert run_offline(project)[0] == names
-    # The seed is a setting; every stage takes it from the first one's artefacts.
-    assert run_offline(project, SEED="7")[0] == names
-    assert run_offline(project, SEED="7")[0] == []
-    # Raw data with a rating more.
+    # Raw data with a rating more, and another seed, which every stage takes from the first one's artefacts.
     raw = project.parent / "raw"
     lines = (raw / "ratings.dat").read_text().splitlines()
     user = lines[0].split("::")[0]
@@ -124,6 +109,23 @@ def test_a_changed_source_setting_or_file_redoes_what_depends_on_it(project: Pat
     with (raw / "ratings.dat").open("a") as ratings:
         ratings.write(f"{user}::{next(item for item in items if item not in rated)}::5::1000000000\n")
     assert run_offline(project, SEED="7")[0] == names
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        (
+            "offline/rank/deepfm.py",
+            ["s2_model_train", "s3_candidate_ranker"],
+        ),  # of which the second takes it from the first
+        ("offline/rank/item_knowledge.py", ["s3_candidate_ranker"]),
+        ("offline/rank/derived_features.py", ["s1_feature_engi"]),  # which lies behind another helper
+        ("offline/recall/array_recall.py", ["s1_term_recall", "s3_candidate_ranker"]),
+        ("data_exchange_center/settings.py", [stage.rsplit(".", 1)[1] for stage in STAGES]),
+    ],
+)
+def test_a_helper_is_a_source_of_the_stages_that_are_made_of_it(file: str, stages: list[str]) -> None:
+    assert [stage.rsplit(".", 1)[1] for stage in STAGES if ROOT / file in sources_of(stage)] == stages
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -194,7 +194,10 @@ print(json.dumps([sorted(loaded), sorted(saved)]))
 def test_each_stage_loads_and_saves_exactly_what_it_declares(
     stage: str, tiny: dict[str, str], tiny_runs: dict[str, object], tmp_path: Path
 ) -> None:
-    """Watched while it runs; test_structure.py reads it from the source, that of the loaders too."""
+    """Watched while it runs; test_structure.py reads it from the source, that of the loaders too.
+
+    What it saves is the same as before to the byte, but for the state dicts, whose archives hold their file's name.
+    """
     shutil.copytree(tiny["ARTEFACTS_DIR"], tmp_path / "copy")
     done = subprocess.run(
         [sys.executable, "-c", RECORDING, stage],
@@ -209,6 +212,9 @@ def test_each_stage_loads_and_saves_exactly_what_it_declares(
     loaded, saved = json.loads(done.stdout.splitlines()[-1])
     assert loaded == sorted(artefact.path for artefact in module.READS)
     assert saved == sorted(artefact.path for artefact in module.WRITES)
+    for path in saved:
+        again, before = tmp_path / "copy" / path, Path(tiny["ARTEFACTS_DIR"]) / path
+        assert again.read_bytes() == before.read_bytes(), path
 
 
 def test_users_with_few_or_no_ratings_are_there_as_unknown(
