@@ -29,9 +29,8 @@ def test_a_query_names_metrics_and_labels_that_are_served(query: str) -> None:
     assert query.count("(") == query.count(")") and query.count("{") == query.count("}")
 
 
-def test_every_metric_is_shown_and_every_panel_has_its_place() -> None:
-    shown = {SERVED[name] for query in QUERIES for name in re.findall(r"\brecsys_\w+", query)}
-    assert shown == set(DECLARED) and DECLARED.keys() <= {family.name for family in REGISTRY.collect()}
+def test_every_panel_has_its_place_and_a_declared_source() -> None:
+    assert DECLARED.keys() <= {family.name for family in REGISTRY.collect()}
     panels = DASHBOARD["panels"]
     taken = [
         (x, y)
