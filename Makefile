@@ -13,7 +13,7 @@ INSTALL := $(UV) pip install --quiet --compile-bytecode --require-hashes
 NOT_SERVING := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install spark data offline services status load check promote rollback serve run cluster stop evaluate evaluate-offline bench retrain simulate pictures test lint lock
+.PHONY: help install spark data offline services status load check promote rollback serve run cluster stop evaluate evaluate-offline drift bench retrain simulate pictures test lint lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -94,6 +94,9 @@ evaluate: install ## how good the lists are, through the server: report and char
 
 evaluate-offline: install ## the same on the artefacts alone, without a server
 	$(PY) -m benchmarks.quality.evaluate --offline
+
+drift: install ## whether what is served has drifted from what was trained: report in .run/, shown on the page
+	$(PY) -m benchmarks.quality.drift
 
 bench: install ## how fast everything is, on a stack of its own: report in .run/
 	$(PY) -m benchmarks.speed.bench

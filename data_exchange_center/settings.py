@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     impression_log_length: Annotated[int, Field(ge=1)] = 50_000  # lists that Redis keeps, about: some 3 KB each
     event_log_length: Annotated[int, Field(ge=1)] = 1_000_000  # events that Redis keeps, about
     experiments_file: Path | None = None
+    otel_exporter_otlp_endpoint: str = ""  # of a collector of traces; without it and a file there are none
+    trace_file: Path | None = None  # to which spans are appended, as lines of JSON
 
     # With TOPOLOGY=cluster these stand for the hosts and ports above. Only Feast and the web server keep theirs: nginx
     # listens there, in front of the nodes.

@@ -14,6 +14,7 @@ import pybreaker
 
 from online.callers.types import NodeUnavailable, ServiceUnavailable, StoreFault
 from online.roles import SERVICES
+from online.tracing import NO_TRACER, Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +27,9 @@ Value = TypeVar("Value")
 class Breakers:
     """A circuit breaker for each service, shared by all threads of the process."""
 
-    def __init__(self) -> None:
-        """All are closed: every service may be used."""
+    def __init__(self, tracer: Tracer = NO_TRACER) -> None:
+        """All are closed: every service may be used. Every call is one of the tracer's spans."""
+        self._tracer = tracer
         self._states = {name: pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED) for name in SERVICES}
         self._breakers = {
             name: pybreaker.CircuitBreaker(
@@ -48,6 +50,11 @@ class Breakers:
         Raises:
             ServiceUnavailable: the call did, or the service is left alone now and the call is not made.
         """
+        with self._tracer.begin(service).within(), self._counted(service):
+            yield
+
+    @contextmanager
+    def _counted(self, service: str) -> Iterator[None]:
         try:
             with self._breakers[service].calling():
                 yield
@@ -72,14 +79,16 @@ class Breakers:
         """
         if self._is_left_alone(service):
             return partial(_raise, _left_alone(service))
+        span = self._tracer.begin(service)
         receive: Callable[[], Value]
         try:
-            receive = request()
+            with span.within(ends=False):
+                receive = request()
         except ServiceUnavailable as error:
             receive = partial(_raise, error)
 
         def response() -> Value:
-            with self.use(service):
+            with span.within(), self._counted(service):
                 return receive()
 
         return response

@@ -15,6 +15,7 @@ from online.served_version import ServedVersion
 from online.serving_data import ServingData
 from online.similar_items import SimilarItems
 from online.snapshot import Snapshot
+from online.tracing import NO_TRACER, Tracer
 from online.user_events import UserEvents
 
 REFRESH_SECONDS = 60.0
@@ -35,6 +36,7 @@ class Engine:
         refresh_seconds: float = REFRESH_SECONDS,
         threads: int = 16,
         rules: RulesFile | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Reads the artefacts and the items' features, and goes on in the background where a service is missing.
 
@@ -45,12 +47,13 @@ class Engine:
             refresh_seconds: between two readings of the items' features.
             threads: for the question whether the services are ready.
             rules: that act on every list.
+            tracer: notes the calls of requests.
 
         Raises:
             RulesError: the file of rules is wrong.
         """
         self.rules = rules or RulesFile()
-        self.breakers = Breakers()
+        self.breakers = Breakers(tracer)
         self.recommender = Recommender(backends, self.breakers, self.rules)
         self.similar_items = SimilarItems(backends, self.breakers)
         self.user_events = UserEvents(backends, self.breakers)

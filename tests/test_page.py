@@ -51,8 +51,11 @@ def test_a_person_picks_a_user_rates_an_item_and_sees_the_list_change(
 def test_by_keyboard(page: Page, stack: Stack) -> None:
     page.goto(stack.url)
     expect(page.locator("#items tr")).to_have_count(50)
+    for link in ("Lists", "Operations"):
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name=link)).to_be_focused()
     page.keyboard.press("Tab")
-    expect(page.get_by_label("User")).to_be_focused()
+    expect(page.get_by_label("User", exact=True)).to_be_focused()
     page.keyboard.press("Control+A")
     page.keyboard.type("0")
     page.keyboard.press("Enter")

@@ -33,6 +33,7 @@ from online.callers.types import (
     StoreFault,
     UserRecall,
 )
+from online.tracing import Headers
 
 FAULTS = (ApiError, TransportError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 # Elasticsearch returns only what is read here, which takes a quarter of the time of whole responses.
@@ -136,9 +137,9 @@ def _cell_condition(user: UserRecall, cells: VectorCells | None) -> list[dict[st
 class ElasticsearchCaller:
     """Searches what offline_to_online/recall/s2_item_to_es.py wrote."""
 
-    def __init__(self, settings: Settings, timeout: float) -> None:
-        """`timeout` is in seconds, for the whole search."""
-        self._client = elasticsearch_client(settings, timeout)
+    def __init__(self, settings: Settings, timeout: float, headers: Headers = dict) -> None:
+        """`timeout` is in seconds, for the whole search; `headers` are what each search carries beside its own."""
+        self._client, self._headers = elasticsearch_client(settings, timeout), headers
         self._searched: dict[str, SearchedIndex] = {}  # by the name or alias by which it was asked for
 
     def ping(self, expected: Expected) -> None:
@@ -228,8 +229,10 @@ class ElasticsearchCaller:
 
     def _candidates(self, index: str, query: dict[str, Any]) -> Candidates:
         """The hits of a query."""
+        headers = self._headers()
+        client = self._client.options(headers=headers) if headers else self._client
         # A node of a cluster that has a copy of the index searches it itself, rather than ask another.
-        response = self._client.search(index=index, filter_path=FILTER_PATH, preference="_local", **query)
+        response = client.search(index=index, filter_path=FILTER_PATH, preference="_local", **query)
         hits = response.body.get("hits", {}).get("hits", [])
         found_by = [hit.get("matched_queries", ()) for hit in hits]  # a wide search finds some by neither query
         by_term = np.array([TERM_QUERY in queries for queries in found_by], np.bool_)

@@ -20,6 +20,7 @@ from data_exchange_center.features import JOIN_KEYS, Entity, FeatureSet
 from data_exchange_center.serving_names import FEAST_HISTORY_PUSH, FEAST_VIEWS
 from data_exchange_center.settings import Settings
 from online.callers.types import Expected, ServiceUnavailable, lost_user
+from online.tracing import Headers
 
 PRESENT = "PRESENT"
 ENTITIES_AT_A_TIME = 500
@@ -75,9 +76,16 @@ class Features(NamedTuple):
 class FeastCaller:
     """Reads what offline_to_online/rank/s1_feature_to_feast.py wrote, and pushes the history that events change."""
 
-    def __init__(self, settings: Settings, timeout: float, connections: int = 16) -> None:
-        """`timeout` is in seconds, for connecting and for each response; so many `connections` are kept open."""
-        self._timeout = timeout
+    def __init__(self, settings: Settings, timeout: float, connections: int = 16, headers: Headers = dict) -> None:
+        """Connects when it is first used.
+
+        Args:
+            settings: where Feast is.
+            timeout: in seconds, for connecting and for each response.
+            connections: so many are kept open.
+            headers: what each request carries beside its own.
+        """
+        self._timeout, self._headers = timeout, headers
         # urllib3 alone: requests, which is built on it, adds half a millisecond of work to each request.
         self._pool = urllib3.HTTPConnectionPool(
             settings.feast_host, settings.feast_port, maxsize=connections, retries=False
@@ -88,7 +96,8 @@ class FeastCaller:
         weakref.finalize(self, _close_all, self._idle)
 
     def _post(self, path: str, content: bytes, timeout: float) -> bytes:
-        response = self._pool.request("POST", path, body=content, headers=JSON_HEADERS, timeout=timeout)
+        headers = JSON_HEADERS | self._headers()
+        response = self._pool.request("POST", path, body=content, headers=headers, timeout=timeout)
         _check_status(response.status, response.data)
         return response.data
 
@@ -123,7 +132,8 @@ class FeastCaller:
         try:
             if connection.sock and wait_for_read(connection.sock, timeout=0):
                 connection.close()  # the server has closed it; `request` connects again
-            connection.request("POST", FEATURES_PATH, _features_request(declared, entity, ids), JSON_HEADERS)
+            content = _features_request(declared, entity, ids)
+            connection.request("POST", FEATURES_PATH, content, JSON_HEADERS | self._headers())
         except FAULTS as error:
             connection.close()
             raise ServiceUnavailable("feast", error) from error

@@ -17,6 +17,7 @@ from data_exchange_center.limits import TRITON_MAX_BATCH
 from data_exchange_center.settings import Settings
 from data_exchange_center.triton_models import MODELS, RANKER, TOWER, TritonModel
 from online.callers.types import Expected, RankingScores, ServedModel, ServiceUnavailable, StoreFault
+from online.tracing import Headers
 
 # A restarted server is used again within a second; by default gRPC waits for up to two minutes.
 # No proxy of the environment has a say in how the stack's own server is reached.
@@ -35,14 +36,20 @@ Arrays = Sequence[npt.NDArray[Any]]
 class TritonCaller:
     """Uses the two models that the loaders of offline_to_online/ wrote."""
 
-    def __init__(self, settings: Settings, timeout: float) -> None:
-        """Opens the channels lazily; `timeout` is in seconds, for each call."""
+    def __init__(self, settings: Settings, timeout: float, headers: Headers = dict) -> None:
+        """Opens the channels lazily.
+
+        Args:
+            settings: where Triton is.
+            timeout: in seconds, for each call.
+            headers: what each inference carries as gRPC's metadata.
+        """
         self._clients = [
             grpc.InferenceServerClient(str(address), channel_args=CHANNEL) for address in settings.triton_addresses
         ]
         self._turn = itertools.cycle(range(len(self._clients)))
         self._away: dict[int, float] = {}  # when a node did not respond, by its place
-        self._timeout = timeout
+        self._timeout, self._headers = timeout, headers
         self._served: dict[tuple[str, str], ServedModel] = {}  # by the model's name and version
 
     @property
@@ -189,7 +196,9 @@ class TritonCaller:
             for tensor, values in zip(inputs, batch, strict=True):
                 tensor.set_data_from_numpy(np.ascontiguousarray(values))
             try:
-                response = self._call("infer", model.name, inputs, model_version=version)
+                response = self._call(
+                    "infer", model.name, inputs, model_version=version, headers=self._headers() or None
+                )
                 parts.append([response.as_numpy(tensor.name) for tensor in model.outputs])
                 version = response.get_response().model_version
                 outputs = [np.concatenate(batches) for batches in zip(*parts, strict=True)]

@@ -1,4 +1,4 @@
-"""The token that /events and /metrics ask for, where EVENTS_TOKEN is set: for those who open the port to others."""
+"""The token that PROTECTED paths ask for, where EVENTS_TOKEN is set: for those who open the port to others."""
 
 import hmac
 
@@ -7,7 +7,7 @@ import flask
 from data_exchange_center.settings import Settings
 from online.main.refusals import refusal
 
-PROTECTED = frozenset({"/events", "/metrics"})
+PROTECTED = frozenset({"/events", "/metrics", "/operations.json"})
 TOKEN = "token"  # the name among the application's extensions of the fact that there is one
 
 

@@ -8,10 +8,11 @@ from online.impression_log import ImpressionLog
 from online.main import events, operations, page, recommendations, similar
 from online.main.access import protect
 from online.main.backends import connect, log_of
-from online.main.current import ENGINE
+from online.main.current import ENGINE, SETTINGS
 from online.main.refusals import MOST_BODY_BYTES, handle_errors
 from online.main.request_log import log_requests
 from online.rules_file import rules_file
+from online.tracing import NO_TRACER, Tracer, are_traced
 
 BLUEPRINTS = (recommendations.blueprint, similar.blueprint, events.blueprint, operations.blueprint, page.blueprint)
 
@@ -32,8 +33,10 @@ def create_app(
         impression_log = log_of(settings)
     app = flask.Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
+    app.extensions[SETTINGS] = settings
+    tracer = tracer_for(app, settings)
     app.extensions[ENGINE] = engine or Engine(
-        connect(settings), threads=settings.web_threads, rules=rules_file(settings)
+        connect(settings, tracer), threads=settings.web_threads, rules=rules_file(settings), tracer=tracer
     )
     log_requests(app, impression_log)
     handle_errors(app)
@@ -41,3 +44,15 @@ def create_app(
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     return app
+
+
+def tracer_for(app: flask.Flask, settings: Settings) -> Tracer:
+    """What notes the application's requests as traces, where the settings ask for them."""
+    if not are_traced(settings):
+        return NO_TRACER
+    from online.main.request_traces import trace_requests  # not at the top: see online/tracing.py
+    from online.opentelemetry_tracer import OpenTelemetryTracer
+
+    tracer = OpenTelemetryTracer.of(settings)
+    trace_requests(app, tracer)
+    return tracer

@@ -11,6 +11,7 @@ from online.callers.triton_caller import TritonCaller
 from online.impression_log import ImpressionLog
 from online.main import metrics
 from online.roles import ServingBackends
+from online.tracing import NO_TRACER, Tracer
 
 # Seconds: together they stay below the second in which a request must get its response.
 REDIS_TIMEOUT = 0.1
@@ -20,14 +21,14 @@ TRITON_TIMEOUT = 0.2
 LOG_TIMEOUT = 1.0  # no request waits for it
 
 
-def connect(settings: Settings) -> ServingBackends:
-    """Callers of the four services; each connects when it is first used."""
-    triton = TritonCaller(settings, TRITON_TIMEOUT)
+def connect(settings: Settings, tracer: Tracer = NO_TRACER) -> ServingBackends:
+    """Callers of the four services; each connects when it is first used, and tells of the tracer's spans if it can."""
+    triton = TritonCaller(settings, TRITON_TIMEOUT, tracer.headers)
     return ServingBackends(
         recall_store=redis_caller(settings, REDIS_TIMEOUT),
-        recall_index=ElasticsearchCaller(settings, ELASTICSEARCH_TIMEOUT),
+        recall_index=ElasticsearchCaller(settings, ELASTICSEARCH_TIMEOUT, tracer.headers),
         similar_index=SimilarItemsCaller(settings, ELASTICSEARCH_TIMEOUT),
-        feature_store=FeastCaller(settings, FEAST_TIMEOUT, settings.web_threads),
+        feature_store=FeastCaller(settings, FEAST_TIMEOUT, settings.web_threads, tracer.headers),
         ranking_model=triton,
         user_tower=triton,
         promoted_version=PromotedVersions(settings, REDIS_TIMEOUT),

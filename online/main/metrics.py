@@ -5,7 +5,7 @@ Import this after PROMETHEUS_MULTIPROC_DIR is set: prometheus_client decides at 
 
 import os
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 from online.recommendation import Recommendation
 
@@ -15,6 +15,11 @@ STATES = {"closed": 0, "half-open": 1, "open": 2}
 REQUESTS = Histogram("recsys_request_seconds", "Time of a request", ["path", "status"], buckets=SECONDS)
 STAGES = Histogram("recsys_stage_seconds", "Time of a stage of /recommend", ["stage"], buckets=SECONDS)
 CANDIDATES = Histogram("recsys_candidates", "Candidates of a recommendation", buckets=(0, 1, 10, 50, 100, 150, 200))
+LISTS = Counter(
+    "recsys_lists",
+    "Recommendations by the ranking model's version, and whether degraded",
+    ["model_version", "degraded"],
+)
 FALLBACKS = Counter("recsys_fallbacks", "Lists that are not the full flow's", ["reason"])
 EVENTS = Counter("recsys_events", "Events by what became of them", ["outcome"])
 IMPRESSIONS = Counter("recsys_impressions", "Lists that were shown, by what became of their log entries", ["outcome"])
@@ -27,6 +32,7 @@ def count(recommendation: Recommendation) -> None:
         STAGES.labels(name).observe(seconds)
     if len(recommendation.candidates):
         CANDIDATES.observe(len(recommendation.candidates))
+    LISTS.labels(recommendation.model_version or "none", str(bool(recommendation.degraded)).lower()).inc()
     fallback = [recommendation.fallback] if recommendation.fallback else []
     for reason in fallback + recommendation.degraded:
         FALLBACKS.labels(reason).inc()
@@ -34,10 +40,15 @@ def count(recommendation: Recommendation) -> None:
 
 def exposition(breakers: dict[str, str]) -> bytes:
     """The text that Prometheus reads, of all workers together."""
+    return generate_latest(all_workers(breakers))
+
+
+def all_workers(breakers: dict[str, str]) -> CollectorRegistry:
+    """What the metrics of all workers are collected from; `breakers` are this worker's, by service."""
     for service, state in breakers.items():
         BREAKERS.labels(service).set(STATES[state])
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest()
+        return REGISTRY
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)
-    return generate_latest(registry)
+    return registry

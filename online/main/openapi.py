@@ -10,6 +10,7 @@ from data_exchange_center.dataset import MOVIELENS_SCALE, RatingScale
 from data_exchange_center.vocabularies import GENRES
 from online.main import contract
 from online.main.dataset_models import Models, models_for
+from online.main.operations_summary import OperationsResponse
 
 Described = dict[str, Any]
 
@@ -68,7 +69,8 @@ def openapi_document(
     paths = _paths(models_for(text_ids, scale, genres))
     content: Described = {"openapi": "3.1.1", "info": {"title": "recsys_pipeline", "version": "1"}, "paths": paths}
     if asks_for_token:
-        paths["/events"]["post"]["security"] = [{"token": []}]
+        for operation in (paths["/events"]["post"], paths["/operations.json"]["get"]):
+            operation["security"] = [{"token": []}]
         content["components"] = {"securitySchemes": {"token": TOKEN}}
     document = construct_open_api_with_schema_class(OpenAPI.model_validate(content))
     filled: Described = document.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -138,6 +140,14 @@ def _paths(models: Models) -> dict[str, Described]:
         },
         "/users": {"get": {"summary": "Some known users", "responses": _responses(models.users_response)}},
         "/health": {"get": {"summary": "Whether the process lives", "responses": _responses(contract.HealthResponse)}},
+        "/operations.json": {
+            "get": {
+                "summary": "How the server fares: counts of all workers since its start, versions, drift, runs",
+                "responses": _responses(
+                    OperationsResponse, (401, contract.ErrorResponse, "EVENTS_TOKEN is set, and the header lacks it.")
+                ),
+            }
+        },
         "/ready": {
             "get": {
                 "summary": "Whether every service can be used",

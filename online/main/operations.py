@@ -1,12 +1,13 @@
-"""/health, /ready, /metrics and /openapi.json: for whoever runs the server or writes a client."""
+"""/health, /ready, /metrics, /operations.json and /openapi.json: for whoever runs the server or writes a client."""
 
 import flask
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from online.main import contract, metrics
 from online.main.access import asks_for_token
-from online.main.current import current_engine
+from online.main.current import current_engine, current_settings
 from online.main.openapi import openapi_document
+from online.main.operations_summary import operations_response
 from online.main.responses import as_json
 
 blueprint = flask.Blueprint("operations", __name__)
@@ -40,6 +41,16 @@ def get_metrics() -> flask.Response:
     """The metrics of all workers together."""
     exposition = metrics.exposition(current_engine().breakers.states())
     return flask.Response(exposition, content_type=CONTENT_TYPE_LATEST)
+
+
+@blueprint.get("/operations.json")
+def get_operations() -> flask.Response:
+    """What the page's second view shows."""
+    engine = current_engine()
+    registry = metrics.all_workers(engine.breakers.states())
+    response = as_json(operations_response(registry, engine.snapshot.data, current_settings()))
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @blueprint.get("/openapi.json")

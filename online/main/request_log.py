@@ -66,6 +66,7 @@ def _finish(response: flask.Response) -> flask.Response:
         "path": path,
         "status": response.status_code,
         "milliseconds": round(seconds * 1000, 2),
+        **({"trace_id": flask.g.trace_id} if "trace_id" in flask.g else {}),
         **flask.g.get("log_fields", {}),
     }
     recommendation: Recommendation | None = flask.g.get("recommendation")

@@ -65,7 +65,7 @@ def test_the_token_is_described_where_one_is_asked_for() -> None:
         for verb, operation in verbs.items()
         if operation.get("security") == [{name: []}]
     }
-    assert secured == {("/events", "post")}
+    assert secured == {("/events", "post"), ("/operations.json", "get")}
     open_document = app.test_client().get("/openapi.json").json
     assert open_document is not None and "security" not in str(open_document)
     engine.close()

@@ -1,4 +1,4 @@
-"""Establishes that the page can rate where EVENTS_TOKEN is set: it asks for the token, and keeps it for the tab."""
+"""Establishes that the page can rate where EVENTS_TOKEN is set: it asks for the token, and the page alone keeps it."""
 
 import threading
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def rate(page: Page, row: int, stars: str) -> None:
 
 def give(page: Page, token: str) -> None:
     page.get_by_label("Token").fill(token)
-    page.get_by_role("button", name="Rate with it").click()
+    page.get_by_role("button", name="Use it").click()
 
 
 def test_the_token_is_asked_for_once_and_a_wrong_one_is_told_of(page: Page, services: Services) -> None:

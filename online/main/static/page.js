@@ -11,9 +11,12 @@ const MISSING = {
   feast: "ranked without your profile, which is not at hand now",
   triton: "in the order in which it was found: the ranking is not at hand now",
 };
+const MOST_SIMILAR = 10;
 let shown = new Set(); // the items of the list on the page
+let told = ""; // what is said of the list, for when the page shows lists again
 let pending = []; // the ratings that wait for a token, where the server asks for one
 let present = NOBODY; // the user on the page
+let has = { similar: false, because: false }; // what this server can tell, by its own /openapi.json
 let latest = 0; // number of the latest request: a slow response to an earlier one must not replace its list
 
 function element(name, text, className) {
@@ -70,13 +73,41 @@ function rating(userid, item) {
   return select;
 }
 
+// The title, as a button where the server can tell what is similar.
+function titled(item) {
+  if (!has.similar) return element("span", titleOf(item));
+  const button = element("button", titleOf(item), "title");
+  button.type = "button";
+  button.setAttribute("aria-label", `${titleOf(item)}: similar items`);
+  button.addEventListener("click", () => showSimilar(item));
+  return button;
+}
+
+async function showSimilar(item) {
+  try {
+    const { items } = await request(`/similar?itemid=${encodeURIComponent(item.itemid)}&size=${MOST_SIMILAR}`);
+    const lines = items.map((similar) => {
+      const line = element("li");
+      line.append(titled(similar), element("small", similar.genres.join(", ")));
+      return line;
+    });
+    at("similar-title").textContent = `Similar to ${titleOf(item)}`;
+    at("similar").replaceChildren(...(lines.length ? lines : [element("li", "None known.")]));
+    at("similar").parentElement.hidden = false;
+    at("similar-title").focus();
+  } catch (error) {
+    at("status").textContent = `Nothing similar: ${error.message}`;
+  }
+}
+
 function showItems(userid, items, mark) {
   at("count").textContent = items.length;
   at("items").replaceChildren(...items.map((item, place) => {
     const row = element("tr", undefined, mark && !shown.has(item.itemid) ? "new" : "");
     row.dataset.itemid = item.itemid;
-    const title = element("td", titleOf(item));
-    title.append(element("small", item.genres.join(", ")));
+    const title = element("td");
+    title.append(titled(item), element("small", item.genres.join(", ")));
+    if (item.because?.length) title.append(element("small", `because of ${item.because.map(titleOf).join(", ")}`, "because"));
     const found = element("td");
     item.recalled_by.forEach((name, n) => found.append(n ? " + " : "", element("span", name, name)));
     const rate = element("td");
@@ -92,7 +123,7 @@ async function show(userid, message, mark = false) {
   present = userid;
   try {
     const [response, history] = await Promise.all([
-      request(`/recommend?userid=${encodeURIComponent(userid)}&explain=1`),
+      request(`/recommend?userid=${encodeURIComponent(userid)}&explain=1${has.because ? "&because=true" : ""}`),
       request(`/history?userid=${encodeURIComponent(userid)}`).catch(() => ({ items: [] })),
     ]);
     if (number !== latest) return;
@@ -105,7 +136,8 @@ async function show(userid, message, mark = false) {
     if (response.degraded) notes.push(response.degraded.map((service) => MISSING[service]).join(", "));
     if (response.explain.terms.length) notes.push(`likes ${response.explain.terms.join(", ")}`);
     if (response.model_version) notes.push(`model version ${response.model_version}`);
-    at("status").textContent = notes.join(" · ");
+    told = notes.join(" · ");
+    if (!at("lists-view").hidden) at("status").textContent = told;
     history_state(userid);
   } catch (error) {
     if (number === latest) at("status").textContent = `No list: ${error.message}`;
@@ -113,17 +145,10 @@ async function show(userid, message, mark = false) {
 }
 
 function history_state(userid) {
-  window.history.replaceState(null, "", `?user=${encodeURIComponent(userid)}`);
+  window.history.replaceState(null, "", `?user=${encodeURIComponent(userid)}${location.hash}`);
 }
 
-// The token lasts as long as the tab; where the browser keeps nothing for pages, as long as the page.
-let token = "";
-try { token = sessionStorage.getItem("token") || ""; } catch { /* nothing is kept */ }
-
-function keepToken(given) {
-  token = given;
-  try { sessionStorage.setItem("token", given); } catch { /* nothing is kept */ }
-}
+let token = ""; // kept here alone: it is asked for again when the page is loaded again
 
 function authorization() {
   // A header holds bytes, each as one character: those of the token in UTF-8.
@@ -145,22 +170,33 @@ async function post(event, userid, item) {
     if (userid === present) await show(userid, `Rated ${titleOf(item)} ${event.rating}`, true);
     at("items").querySelector("select")?.focus();
   } catch (error) {
-    if (error.status === 401) askForToken(() => post(event, userid, item));
+    if (error.status === 401) askForToken("rate", () => post(event, userid, item));
     else at("status").textContent = `Not rated: ${error.message}`;
   }
 }
 
-function askForToken(again) {
-  at("status").textContent = token ? "Not rated: the token is wrong." : "To rate, give the token that this server asks for.";
-  keepToken("");
+function askForToken(purpose, again) {
+  at("status").textContent = token ? "No: the token is wrong." : `To ${purpose}, give the token that this server asks for.`;
+  token = "";
   pending.push(again);
   at("ask").hidden = false;
   at("token").value = "";
   at("token").focus();
 }
 
+async function abilities() {
+  const { paths } = await request("/openapi.json");
+  const parameters = paths["/recommend"].get.parameters ?? [];
+  return { similar: "/similar" in paths, because: parameters.some((parameter) => parameter.name === "because") };
+}
+
 async function start() {
-  const users = (await request("/users").catch(() => ({ users: [] }))).users.map(String);
+  const [{ users: known }, able] = await Promise.all([
+    request("/users").catch(() => ({ users: [] })),
+    abilities().catch(() => has),
+  ]);
+  const users = known.map(String);
+  has = able;
   at("users").replaceChildren(...users.map((userid) => new Option(userid, userid)));
   at("choose").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -169,7 +205,7 @@ async function start() {
   });
   at("ask").addEventListener("submit", async (event) => {
     event.preventDefault();
-    keepToken(at("token").value);
+    token = at("token").value;
     at("token").value = "";
     at("ask").hidden = true;
     for (const again of pending.splice(0)) await again();
