@@ -31,17 +31,22 @@ class Pace:
     Attributes:
         entities: whose features one call to Feast is for; all, unless given.
         lists: whose scores one call to Triton is for.
-        pause: seconds between two calls, in which the requests of users get their turn.
+        rest: pause after each call, in which the requests of users get their turn, for each second that it took.
     """
 
     entities: int | None = None
     lists: int = TRITON_MAX_BATCH
-    pause: float = 0.0
+    rest: float = 0.0
+
+    def pause_after(self, began: float) -> None:
+        """Rests after a call that began then, by `time.perf_counter`."""
+        time.sleep(self.rest * (time.perf_counter() - began))
 
 
 AT_ONCE = Pace()
-# As the web server reads the items again; a list of ten is a twentieth of a request's candidates.
-BESIDE_REQUESTS = Pace(entities=25, lists=16, pause=0.02)
+# A fifth of the services' time at most, however slow they are under load, and little at once; a list of ten is a
+# twentieth of a request's candidates.
+BESIDE_REQUESTS = Pace(entities=10, lists=16, rest=4.0)
 
 
 def paced_features(
@@ -51,8 +56,9 @@ def paced_features(
     size = pace.entities or max(len(ids), 1)
     parts = []
     for start in range(0, max(len(ids), 1), size):
+        began = time.perf_counter()
         parts.append(feast.all_features(declared, entity, ids[start : start + size]))
-        time.sleep(pace.pause)
+        pace.pause_after(began)
     values, known = zip(*parts, strict=True)
     return np.concatenate(values), np.concatenate(known)
 
@@ -225,10 +231,11 @@ def score_differences(
     offline, online = sides
     starts = range(0, len(lists[0]), pace.lists)
     for start in tqdm(starts, desc="scores", unit="batch", disable=None, leave=False):
-        time.sleep(pace.pause)
         rows = tuple(part[start : start + pace.lists] for part in lists)
         expected = model.outputs(tuple(map(torch.from_numpy, offline.inputs(*rows))))
-        found, _ = triton.infer(model.declared, online.inputs(*rows), version)
+        inputs, began = online.inputs(*rows), time.perf_counter()
+        found, _ = triton.infer(model.declared, inputs, version)
+        pace.pause_after(began)
         for tensor, own, other in zip(model.declared.outputs, expected, found, strict=True):
             differences += [
                 {
