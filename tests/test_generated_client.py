@@ -13,7 +13,7 @@ import requests
 
 from tests.conftest import Stack
 
-NEW_USER = 987_654_321
+NEW_USER = int(time.time() * 1000)  # another one in each run
 
 
 @pytest.fixture
