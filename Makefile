@@ -13,7 +13,7 @@ INSTALL := $(UV) pip install --quiet --compile-bytecode --require-hashes
 NOT_SERVING := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install spark data offline services status load check promote rollback serve run cluster stop evaluate evaluate-offline drift bench retrain simulate pictures test lint lock
+.PHONY: help install spark data offline services status load check promote rollback serve run cluster stop evaluate evaluate-offline drift bench retrain simulate experiment-report pictures test lint lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -106,6 +106,11 @@ retrain: install ## fits again to ratings and events, promotes what is not worse
 
 simulate: install ## three rounds of the loop with the generator's users, on a stack of its own: report in .run/
 	$(PY) -m benchmarks.loop.simulate
+
+experiment-report: install ## what the experiments of EXPERIMENTS_FILE show by now, from the drained log
+	$(PY) -m online_to_offline.s1_log_to_tables
+	$(PY) -m online_to_offline.s2_training_rows
+	$(PY) -m benchmarks.quality.experiments
 
 pictures: install ## the readmes' charts in pic/, from the reports of the default data set
 	$(PY) -m benchmarks.quality.charts --publish

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from online.breakers import Breakers
+from online.experiments import NO_EXPERIMENTS, Experiments
 from online.freshness import Freshness
 from online.readiness import Readiness
 from online.recommendation import Recommendation
@@ -37,6 +38,7 @@ class Engine:
         threads: int = 16,
         rules: RulesFile | None = None,
         tracer: Tracer = NO_TRACER,
+        experiments: Experiments = NO_EXPERIMENTS,
     ) -> None:
         """Reads the artefacts and the items' features, and goes on in the background where a service is missing.
 
@@ -48,11 +50,12 @@ class Engine:
             threads: for the question whether the services are ready.
             rules: that act on every list.
             tracer: notes the calls of requests.
+            experiments: of which users have arms.
 
         Raises:
             RulesError: the file of rules is wrong.
         """
-        self.rules = rules or RulesFile()
+        self.rules, self.experiments = rules or RulesFile(), experiments
         self.breakers = Breakers(tracer)
         self.recommender = Recommender(backends, self.breakers, self.rules)
         self.similar_items = SimilarItems(backends, self.breakers)

@@ -97,6 +97,11 @@ class Experiment(_Described):
         return arms
 
     @cached_property
+    def changes(self) -> frozenset[str]:
+        """The settings that some arm changes."""
+        return frozenset(name for arm in self.arms for name in arm.settings.model_dump(exclude_none=True))
+
+    @cached_property
     def propensities(self) -> tuple[float, ...]:
         """Each arm's share of the experiment's users."""
         total = sum(arm.weight for arm in self.arms)
@@ -136,6 +141,9 @@ class Experiments(_Described):
             twice = _twice(getattr(experiment, what) for experiment in self.experiments)
             if twice:
                 raise ValueError(f"{what} {twice} stands twice: two experiments would divide the users alike")
+        changed = _twice(setting for experiment in self.experiments for setting in experiment.changes)
+        if changed:
+            raise ValueError(f"two experiments change {changed}: a user's list could follow only one of them")
         return self
 
     @classmethod
@@ -172,3 +180,6 @@ def _fraction(salt: str, userid: int) -> float:
     """A number from 0 to 1, as if drawn once for each user of each salt."""
     digest = hashlib.blake2b(f"{salt}:{userid}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) / HASHES
+
+
+NO_EXPERIMENTS = Experiments()

@@ -14,12 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_exchange_center.limits import RANKER_IMPRESSIONS
-from data_exchange_center.log_entries import (
-    DEFAULT_ARM,
-    ShownList,
-    feature_digests,
-    six_digits,
-)
+from data_exchange_center.log_entries import ShownList, feature_digests, six_digits
 from online.callers.types import ServiceUnavailable
 from online.recommendation import Recommendation
 
@@ -64,8 +59,8 @@ class Shown:
             recent_ratings=[impression.rating for impression in recent],
             model_version=recommendation.model_version,
             load=recommendation.snapshot.data.load_digest,
-            arm=getattr(recommendation, "arm", DEFAULT_ARM),
-            propensity=getattr(recommendation, "propensity", 1.0),
+            arm=recommendation.arms.label,
+            propensity=recommendation.arms.propensity,
             degraded=recommendation.degraded,
             fallback=recommendation.fallback,
         )

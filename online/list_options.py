@@ -14,11 +14,15 @@ class ListOptions:
         within: which items it may hold.
         shown: ids of the items that stand on the pages before.
         diversity: 0 to 1; see diversity.py.
+        is_ranked: whether the ranking model orders it; else the recall scores do.
+        index: of Elasticsearch, by name or alias, in place of the served one, and of the same load; empty: the served.
     """
 
     within: ItemFilter = EVERYTHING
     shown: tuple[int, ...] = ()
     diversity: float = DEFAULT_DIVERSITY
+    is_ranked: bool = True
+    index: str = ""
 
     @property
     def filter(self) -> ItemFilter:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from data_exchange_center.arrays import Float32Array, Int64Array
+from online.arms import NO_ARMS, Arms
 from online.callers.types import (
     NO_CANDIDATES,
     Candidates,
@@ -72,6 +73,7 @@ class Recommendation:
         fallback: why the list is of popular items although every service responded.
         options: what the request asked of the list.
         acted: names of the rules that acted on an item of the list, by its id.
+        arms: of the user, in the experiments.
     """
 
     snapshot: Snapshot
@@ -84,6 +86,7 @@ class Recommendation:
     fallback: str | None = None
     options: ListOptions = PLAIN
     acted: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    arms: Arms = NO_ARMS
 
     @property
     def degraded(self) -> list[str]:

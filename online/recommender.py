@@ -14,7 +14,7 @@ from data_exchange_center.arrays import Int64Array
 from data_exchange_center.assembler import RankingInputs, ranking_inputs, unknown_user
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from online.breakers import Breakers
-from online.callers.types import Candidates, Impression, ItemFilter, LiveUser, StoreFault, UserRecall
+from online.callers.types import Candidates, Impression, LiveUser, StoreFault, UserRecall
 from online.list_options import PLAIN, ListOptions
 from online.ordering import Preference, popular_items, top_items
 from online.recommendation import Ranking, Recommendation, Step
@@ -83,22 +83,22 @@ class Recommender:
     def _list(self, snapshot: Snapshot, person: Person, size: int, options: ListOptions) -> Recommendation:
         rules = self._rules.current(snapshot.data)
         preference = Preference(snapshot.data, rules, options.diversity)
-        ranked = self._ranked(snapshot, person, needed(size, rules), options.filter, preference)
+        ranked = self._ranked(snapshot, person, needed(size, rules), options, preference)
         return paged(ranked, rules, size, options)
 
     def _ranked(
-        self, snapshot: Snapshot, person: Person, size: int, within: ItemFilter, preference: Preference
+        self, snapshot: Snapshot, person: Person, size: int, options: ListOptions, preference: Preference
     ) -> Recommendation:
         """The first items in order."""
         # The user.
-        found, user = person.found, person.user
+        found, user, within = person.found, person.user, options.filter
         if user is None or not (user.vector or user.terms):
             items = popular_items(snapshot.data, size, user.seen if user else (), within, preference.rules)
             return Recommendation(snapshot, items, (found,), user, fallback=COLD_START if found.available else None)
 
         # Candidates, while the user's features are on their way.
         receive_features = None if person.userid is None else self._request_features(person.userid, snapshot)
-        recalled = Step.take(ELASTICSEARCH, partial(self._candidates, user, within, snapshot))
+        recalled = Step.take(ELASTICSEARCH, partial(self._candidates, user, options, snapshot))
         received = None if receive_features is None else Step.take(FEAST, receive_features)
         features = person.features if received is None else received.value
         features = unknown_user(snapshot.data.features) if features is None else features
@@ -111,6 +111,9 @@ class Recommender:
             return Recommendation(snapshot, (), steps, user, features)
 
         # Scores, and the order by them.
+        if not options.is_ranked:
+            items = top_items(candidates, None, size, preference)
+            return Recommendation(snapshot, items, steps, user, features, candidates)
         scored = Step.take(TRITON, partial(self._ranking, user, features, candidates, snapshot))
         items = top_items(candidates, scored.value, size, preference)
         return Recommendation(snapshot, items, (*steps, scored), user, features, candidates, scored.value)
@@ -129,13 +132,13 @@ class Recommender:
             snapshot.data.expected.check_model(tower)
             return tuple(vectors[0].tolist())
 
-    def _candidates(self, user: UserRecall, within: ItemFilter, snapshot: Snapshot) -> Candidates:
-        data = snapshot.data
+    def _candidates(self, user: UserRecall, options: ListOptions, snapshot: Snapshot) -> Candidates:
+        data, within = snapshot.data, options.filter
         possible = len(data.items) - len(user.seen)
         if within.narrows:  # else the exact number is not worth its time
             possible = int(data.table.admitted(within, user.seen).sum())
         with self._breakers.use(ELASTICSEARCH):
-            return self._backends.recall_index.recall(user, possible, data.load_digest, within)
+            return self._backends.recall_index.recall(user, possible, data.load_digest, within, options.index)
 
     def _request_features(self, userid: int, snapshot: Snapshot) -> Callable[[], Int64Array]:
         """Sends the request for the user's features; the function returned waits for them and checks them."""

@@ -63,7 +63,9 @@ class RecallStore(Pingable, Protocol):
 class RecallIndex(Pingable, Protocol):
     """Finds the candidates for a user among all items."""
 
-    def recall(self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING) -> Candidates:
+    def recall(
+        self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING, index: str = ""
+    ) -> Candidates:
         """Candidates that the user has not seen, of the load with this digest, best first.
 
         Args:
@@ -71,6 +73,7 @@ class RecallIndex(Pingable, Protocol):
             possible: how many items there are to be found; of a narrow filter, too, as many as a list takes are.
             load: the digest.
             within: which items may be found.
+            index: another one of the same load, by its name; empty: the served one.
         """
 
 

@@ -114,8 +114,10 @@ class ArtefactRecallIndex:
         products = (self.vectors @ np.array(user.vector, np.float32)).astype(np.float64)
         return products + TERM_BONUS * term_matches(self._liked(user), self._flags)[0]
 
-    def recall(self, user: UserRecall, possible: int, load: str = "", within: ItemFilter = EVERYTHING) -> Candidates:
-        """At most RECALL_SIZE candidates, best first; see ElasticsearchCaller."""
+    def recall(
+        self, user: UserRecall, possible: int, load: str = "", within: ItemFilter = EVERYTHING, index: str = ""
+    ) -> Candidates:
+        """At most RECALL_SIZE candidates, best first; see ElasticsearchCaller. There is one index."""
         admitted = self.table.admitted(within) & self.unseen(user) if within.narrows else self.unseen(user)
         found = self._search(user, admitted)
         if within.narrows and len(found) < min(possible, RECALL_SIZE):

@@ -157,8 +157,10 @@ class ElasticsearchCaller:
         """Closes the connections."""
         self._client.close()
 
-    def recall(self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING) -> Candidates:
-        """As `search`, in the served index, which must be of the load with this digest.
+    def recall(
+        self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING, index: str = ""
+    ) -> Candidates:
+        """As `search`, in the served index or the one named, which must be of the load with this digest.
 
         Where a filter leaves the list short of what is possible, the search is made again, widely: the cells of an
         approximate search hold few items of a narrow filter, and liked genres may be those that it keeps out.
@@ -168,14 +170,14 @@ class ElasticsearchCaller:
             StoreFault: as `search` does, and where nothing is found although something is possible: the index is
                 empty, or of another load.
         """
-        prefix = ES_INDEX_OF_LOAD.format(load)
-        found = self.search(user, within=within, prefix=prefix)
+        name, prefix = index or ES_ALIAS, ES_INDEX_OF_LOAD.format(load)
+        found = self.search(user, name, prefix, within)
         if within.narrows and len(found) < min(possible, RECALL_SIZE):
-            found = self.search(user, within=within, prefix=prefix, widely=True)
+            found = self.search(user, name, prefix, within, widely=True)
         if not len(found) and possible > 0 and (user.vector or within.narrows):
             raise StoreFault(
                 "elasticsearch",
-                f"it found none of {possible} items of the load {load} behind {ES_ALIAS}: run `make load`",
+                f"it found none of {possible} items of the load {load} behind {name}: run `make load`",
             )
         return found
 

@@ -176,6 +176,7 @@ class TritonCaller:
 
         Raises:
             ServiceUnavailable: Triton does not respond in time, or responds with numbers that are not finite.
+            StoreFault: it does not have the version.
         """
         try:
             return self._infer_once(model, arrays, version)
@@ -183,7 +184,12 @@ class TritonCaller:
             # A version may be replaced between two batches, or before its configuration is read; one retry is enough.
             if not _is_about_a_version(error):
                 raise
+        try:
             return self._infer_once(model, arrays, version)
+        except ServiceUnavailable as error:
+            if version and _is_about_a_version(error):  # an arm's, say: no reason to leave Triton alone
+                raise StoreFault("triton", f"it has no version {version} of {model.name}") from error
+            raise
 
     def _infer_once(self, model: TritonModel, arrays: Arrays, version: str) -> tuple[list[Float32Array], ServedModel]:
         parts = []

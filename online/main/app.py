@@ -4,6 +4,7 @@ import flask
 
 from data_exchange_center.settings import Settings
 from online.engine import Engine
+from online.experiments import Experiments
 from online.impression_log import ImpressionLog
 from online.main import events, operations, page, recommendations, similar
 from online.main.access import protect
@@ -36,7 +37,11 @@ def create_app(
     app.extensions[SETTINGS] = settings
     tracer = tracer_for(app, settings)
     app.extensions[ENGINE] = engine or Engine(
-        connect(settings, tracer), threads=settings.web_threads, rules=rules_file(settings), tracer=tracer
+        connect(settings, tracer),
+        threads=settings.web_threads,
+        rules=rules_file(settings),
+        tracer=tracer,
+        experiments=Experiments.load(settings.experiments_file),
     )
     log_requests(app, impression_log)
     handle_errors(app)

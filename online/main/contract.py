@@ -230,6 +230,7 @@ class RecommendResponse(BaseModel):
     fallback: str | None = None
     degraded: Annotated[list[str] | None, Field(description="services that could not be used")] = None
     applied: Applied | None = None
+    experiments: Annotated[dict[str, str] | None, Field(description="the user's arm in each experiment")] = None
     cursor: Annotated[str | None, Field(description="for the next page; none where the list ends")] = None
     explain: Explanation | None = None
 

@@ -48,7 +48,7 @@ def get_operations() -> flask.Response:
     """What the page's second view shows."""
     engine = current_engine()
     registry = metrics.all_workers(engine.breakers.states())
-    response = as_json(operations_response(registry, engine.snapshot.data, current_settings()))
+    response = as_json(operations_response(registry, engine.snapshot.data, current_settings(), engine.experiments))
     response.headers["Cache-Control"] = "no-store"
     return response
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from data_exchange_center.drift_report import DRIFT_REPORT, ColumnDrift, DriftReport
 from data_exchange_center.settings import Settings
+from online.experiments import NO_EXPERIMENTS, Experiments
 from online.main.metrics import STATES
 from online.serving_data import ServingData
 
@@ -53,6 +54,7 @@ class Versions(BaseModel):
     dataset: str
     load: Annotated[str, Field(description="digest of the load that all stores must hold")]
     features: Annotated[str, Field(description="hash of the ranking model's features")]
+    experiments: Annotated[list[str], Field(description="`experiment: arm, arm` of each that runs")]
 
 
 class Drift(BaseModel):
@@ -79,12 +81,15 @@ class OperationsResponse(BaseModel):
     runs: Annotated[dict[str, datetime], Field(description="when each stage was last run, by its name")]
 
 
-def operations_response(registry: CollectorRegistry, data: ServingData, settings: Settings) -> OperationsResponse:
+def operations_response(
+    registry: CollectorRegistry, data: ServingData, settings: Settings, experiments: Experiments = NO_EXPERIMENTS
+) -> OperationsResponse:
     """The response.
 
     Args:
         registry: collects the metrics of all workers.
         data: what is served.
+        experiments: that run.
         settings: where the reports and records are.
     """
     samples = defaultdict[str, list[Sample]](list)
@@ -109,7 +114,12 @@ def operations_response(registry: CollectorRegistry, data: ServingData, settings
         ),
         events=_by(samples["recsys_events_total"], "outcome"),
         breakers={sample.labels["service"]: states[int(sample.value)] for sample in samples["recsys_breaker"]},
-        versions=Versions(dataset=data.dataset, load=data.load_digest, features=data.feature_hash),
+        versions=Versions(
+            dataset=data.dataset,
+            load=data.load_digest,
+            features=data.feature_hash,
+            experiments=[f"{one.name}: {', '.join(arm.name for arm in one.arms)}" for one in experiments.experiments],
+        ),
         drift=_drift(settings.folder(settings.run_dir) / DRIFT_REPORT, data.load_digest),
         runs=_runs(settings.artefacts / STAGE_RECORDS),
     )

@@ -1,10 +1,12 @@
 """/recommend: the top list for a user, or for someone of whom a session is known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import flask
 
 from data_exchange_center.external_ids import ExternalId, internal_id
+from online.arms import Arms
 from online.callers.types import Impression, ItemFilter
 from online.engine import Engine
 from online.list_options import ListOptions
@@ -52,9 +54,11 @@ def _present() -> tuple[Engine, Snapshot]:
 
 def _for_user(engine: Engine, snapshot: Snapshot, request: RecommendRequest) -> flask.Response:
     reader = tag_of(f"user {request.userid!r}")
-    options = _options_of(request, reader, snapshot.data)
-    found = engine.recommender.recommend(snapshot, internal_id(request.userid), request.size, options)
-    return _response(request, found, reader, request.userid)
+    userid = internal_id(request.userid)
+    arms = Arms.of(engine.experiments.assign(userid))
+    options = arms.options(_options_of(request, reader, snapshot.data), "diversity" in request.model_fields_set)
+    found = engine.recommender.recommend(arms.snapshot(snapshot), userid, request.size, options)
+    return _response(request, replace(found, arms=arms), reader, request.userid)
 
 
 def _for_session(engine: Engine, snapshot: Snapshot, request: SessionRequest) -> flask.Response:

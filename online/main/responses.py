@@ -49,6 +49,8 @@ def recommend_response(
         fields["degraded"] = degraded
     if applied := _applied(recommendation, session):
         fields["applied"] = applied
+    if recommendation.arms.by_experiment:
+        fields["experiments"] = recommendation.arms.by_experiment
     if explain:
         fields["explain"] = _explanation(recommendation)
     if cursor := _next_cursor(recommendation, reader):

@@ -20,6 +20,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
+from online.experiments import Experiments
 from online.rules_file import rules_file
 from online.serving_data import ServingData
 
@@ -111,8 +112,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--debug", action="store_true", help="Flask's development server instead of gunicorn")
     arguments, settings = parser.parse_args(), Settings()
-    # A missing artefact, or a wrong rule, is a sentence here, and a crash loop of workers later.
+    # A missing artefact, a wrong rule or experiment is a sentence here, and a crash loop of workers later.
     rules_file(settings).start(ServingData.load())
+    Experiments.load(settings.experiments_file)
     if arguments.debug:
         from online.main.app import create_app
 

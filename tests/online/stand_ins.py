@@ -141,9 +141,11 @@ class Services:
         self._check(load)
         return self.users.get(userid)
 
-    def recall(self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING) -> Candidates:
+    def recall(
+        self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING, index: str = ""
+    ) -> Candidates:
         self._call("elasticsearch")
-        self.possible = possible
+        self.possible, self.saw_index = possible, index
         return self._passing(CANDIDATES, within)
 
     def _passing(self, found: Candidates, within: ItemFilter) -> Candidates:

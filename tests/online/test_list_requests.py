@@ -22,7 +22,9 @@ DATED = dataclasses.replace(RULED, items=YEARS)
 class DatedServices(ManyServices):
     """Recall that filters item by item."""
 
-    def recall(self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING) -> Candidates:
+    def recall(
+        self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING, index: str = ""
+    ) -> Candidates:
         found = super().recall(user, possible, load, ItemFilter())
         return self._passing(found, within) if self.filters else found
 

@@ -30,7 +30,9 @@ TABLE, TAG = LARGE.table, tag_of("user 1")
 class ManyServices(Services):
     """Recall finds the first 200 items that are left."""
 
-    def recall(self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING) -> Candidates:
+    def recall(
+        self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING, index: str = ""
+    ) -> Candidates:
         self._call("elasticsearch")
         left = [item for item in MANY if item not in user.seen and item not in within.left_out][:200]
         self.found = list(range(len(left)))

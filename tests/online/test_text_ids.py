@@ -51,7 +51,9 @@ class TextServices(Services):
         self.items, self.recalled = data.items, found or (keys[0], keys[1], keys[3])
         self.users = {data.users[0]: UserRecall(("Drama",), (1.0,), (keys[4],), (Impression(keys[4], 5.0, 1),))}
 
-    def recall(self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING) -> Candidates:
+    def recall(
+        self, user: UserRecall, possible: int, load: str, within: ItemFilter = EVERYTHING, index: str = ""
+    ) -> Candidates:
         return self._passing(dataclasses.replace(CANDIDATES, itemids=np.array(self.recalled)), within)
 
 
