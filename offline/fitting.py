@@ -103,7 +103,7 @@ def run_epochs(
             began = time.perf_counter()
             train_epoch(optimizer)
             # The loop alone, without evaluation and checkpoint: what benchmarks/speed/training.py reads.
-            logger.info("%s: %d steps in %.3f s", name, steps_per_epoch, time.perf_counter() - began)
+            logger.debug("%s: %d steps in %.3f s", name, steps_per_epoch, time.perf_counter() - began)
             # Without a metric to stop by, the last of the epochs asked for is the best.
             metric = agreed(schedule.evaluate(averaged_model) if schedule.evaluate else float(epoch))
             bar.set_postfix(valid=f"{metric:.4f}")

@@ -40,7 +40,7 @@ def test_users_get_fifty_unseen_items_in_order(served: Stack) -> None:
     titles = dict(zip(*catalogue.ITEMS.load(["itemid", "title"]).to_pydict().values(), strict=True))
     lists = []
     for user in some_users(30):
-        response = served.recommend(user)
+        response = served.recommend(user, diversity=0)
         items = response["items"]
         assert len(items) == 50 and "degraded" not in response and "fallback" not in response
         assert (response["userid"], response["dataset"]) == (user, "hundred-thousand") and response["model_version"]

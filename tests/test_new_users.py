@@ -29,9 +29,9 @@ class Watching(Services):
         self.users = {user: UserRecall(("Western",), (9.0,), (4, 5), ()) for user in (1, 2, 3)}
         self.inputs: list[RankingInputs] = []
 
-    def score(self, inputs: RankingInputs) -> tuple[RankingScores, ServedModel]:
+    def score(self, inputs: RankingInputs, version: str = "") -> tuple[RankingScores, ServedModel]:
         self.inputs.append(inputs)
-        return super().score(inputs)
+        return super().score(inputs, version)
 
 
 def events(count: int, rating: float = 5.0) -> tuple[Impression, ...]:

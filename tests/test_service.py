@@ -65,7 +65,7 @@ def soon(value: Callable[[], float], expected: float) -> None:
 
 def test_an_event_changes_the_next_list_and_the_check_holds(stack: Stack) -> None:
     userid = users()[17]
-    before = stack.recommend(userid, explain=1)
+    before = stack.recommend(userid, explain=1, diversity=0)  # items of the same few genres
     items = [item["itemid"] for item in before["items"][:3]]
     events = [{"userid": userid, "itemid": item, "rating": 5, "ts": int(time.time())} for item in items]
     assert requests.post(f"{stack.url}/events", json=events, timeout=5).json() == {"accepted": 3, "duplicates": 0}

@@ -15,6 +15,7 @@ from online.callers.types import ScoredItem
 
 TIE = 1e-4  # items whose scores are closer may stand in either order: Elasticsearch's and Triton's are float32
 TIMEOUT = 30.0  # seconds
+LEAST_IDENTICAL = 0.9  # of the lists, in their order: ties are few
 
 
 def same_list(served: Sequence[ScoredItem], expected: Sequence[ScoredItem]) -> bool:
@@ -33,6 +34,19 @@ def same_list(served: Sequence[ScoredItem], expected: Sequence[ScoredItem]) -> b
         abs(found.score - item.score) < TIE and abs(scores[found.itemid] - item.score) < TIE
         for found, item in zip(ours, own, strict=True)
     )
+
+
+def same_but_for_diversity(served: Sequence[ScoredItem], expected: Sequence[ScoredItem]) -> bool:
+    """The same of lists that were made diverse: both are put back into the order of their scores.
+
+    Where two items tie in what diversity weighs, either is taken first, and all that follows may then be another order:
+    the orders are compared over all lists, see LEAST_IDENTICAL.
+    """
+    return same_list(_by_score(served), _by_score(expected))
+
+
+def _by_score(items: Sequence[ScoredItem]) -> list[ScoredItem]:
+    return sorted(items, key=lambda item: (-item.score, item.itemid))
 
 
 def _scored_items(response: Mapping[str, Any]) -> list[ScoredItem]:
@@ -57,13 +71,18 @@ def compare_with_server(
     responses = replay(settings, users, RECALL_SIZE)
     lists = {user: _scored_items(responses[user]) for user in users}
     compared = [user for user in users if user not in events]
-    differing = [u for u in compared if not same_list(lists[u], expected[u])]
+    differing = [u for u in compared if not same_but_for_diversity(lists[u], expected[u])]
     if differing:
         raise ReplayError(
             f"{len(differing):,} of {len(compared):,} lists of the server are not those of the artefacts, first user "
             f"{differing[0]}'s: `make load`, then `make check`."
         )
     identical = sum([i.itemid for i in lists[u]] == [i.itemid for i in expected[u]] for u in compared)
+    if identical < LEAST_IDENTICAL * len(compared):
+        raise ReplayError(
+            f"only {identical:,} of {len(compared):,} lists of the server are in the order of those of the artefacts: "
+            "the server's DEFAULT_DIVERSITY or RULES_FILE is another; restart it with `make stop` and `make serve`."
+        )
     milliseconds = defaultdict[str, list[float]](list)
     for response in responses.values():
         for stage, taken in response["explain"]["milliseconds"].items():

@@ -23,7 +23,7 @@ from benchmarks.speed.odd_requests import GROWTH, memory
 from data_exchange_center.external_ids import ExternalId
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
-from online.main.contract import DEFAULT_ITEMS
+from online.main.list_contract import DEFAULT_ITEMS
 from online.serving_data import ItemMetadata, ServingData
 
 REQUESTS = 10_000

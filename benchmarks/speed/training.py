@@ -32,7 +32,7 @@ LINE = re.compile(r"^EPOCH (.+): (\d+) steps in ([0-9.]+) s$", re.MULTILINE)
 LOGGED = """
 import logging, runpy, sys
 logging.basicConfig(format="EPOCH %(message)s")
-logging.getLogger("offline.fitting").setLevel(logging.INFO)
+logging.getLogger("offline.fitting").setLevel(logging.DEBUG)
 runpy.run_module(sys.argv[1], run_name="__main__")
 """
 # Of each stage's metrics, those by which its fits are compared.

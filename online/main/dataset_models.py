@@ -10,7 +10,7 @@ from data_exchange_center.columns import Column
 from data_exchange_center.dataset import RatingScale
 from data_exchange_center.external_ids import LONGEST_ID
 from data_exchange_center.limits import LARGEST_ID
-from online.main import contract
+from online.main import contract, list_contract
 from online.serving_data import ServingData
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -19,8 +19,8 @@ Model = TypeVar("Model", bound=BaseModel)
 class Models(NamedTuple):
     """Those models that differ from data set to data set."""
 
-    recommend_request: type[contract.RecommendRequest]
-    session_request: type[contract.SessionRequest]
+    recommend_request: type[list_contract.RecommendRequest]
+    session_request: type[list_contract.SessionRequest]
     similar_request: type[contract.SimilarRequest]
     history_request: type[contract.HistoryRequest]
     event: type[contract.Event]
@@ -57,10 +57,10 @@ def models_for(text_ids: frozenset[str], scale: RatingScale, genres: tuple[str, 
     line: Any = _narrowed(contract.SimilarLine, itemid=own_itemid)
     users: Any = list[own_userid]  # type: ignore[valid-type]
     conditions = _conditions(itemid, genres)
-    session: Any = _session(_narrowed(contract.SessionItem, itemid=itemid, rating=rating))
+    session: Any = _session(_narrowed(list_contract.SessionItem, itemid=itemid, rating=rating))
     return Models(
-        recommend_request=_narrowed(contract.RecommendRequest, userid=userid, **conditions),
-        session_request=_narrowed(contract.SessionRequest, session=session, **conditions),
+        recommend_request=_narrowed(list_contract.RecommendRequest, userid=userid, **conditions),
+        session_request=_narrowed(list_contract.SessionRequest, session=session, **conditions),
         similar_request=_narrowed(contract.SimilarRequest, itemid=itemid, userid=seen_by),
         history_request=_narrowed(contract.HistoryRequest, userid=userid),
         event=event,
@@ -85,13 +85,13 @@ def _narrowed(base: type[Model], **types: Any) -> type[Model]:
 def _session(item: Any) -> Any:
     """The type of a session of such items."""
     about = "in order, the newest last; without a rating an item counts as liked"
-    return Annotated[list[item], Field(min_length=1, max_length=contract.MOST_SESSION, description=about)]
+    return Annotated[list[item], Field(min_length=1, max_length=list_contract.MOST_SESSION, description=about)]
 
 
 def _conditions(itemid: Any, genres: tuple[str, ...]) -> dict[str, Any]:
     """The types of the lists by which a request narrows the catalogue."""
     excluded: Any = Annotated[
-        list[itemid], Field(max_length=contract.MOST_EXCLUDED, description="items that the list is to leave out")
+        list[itemid], Field(max_length=list_contract.MOST_EXCLUDED, description="items that the list is to leave out")
     ]
     genre: Any = Literal[genres] if genres else str
     most = len(genres)
@@ -106,7 +106,7 @@ def _asked_id(is_text: bool, lowest: int, about: str) -> Any:
     """The type of an id in a request."""
     if is_text:
         return Annotated[str, Field(min_length=1, max_length=LONGEST_ID, description=about), BeforeValidator(_text)]
-    return Annotated[int, Field(ge=lowest, le=LARGEST_ID, description=about), contract.Integral]
+    return Annotated[int, Field(ge=lowest, le=LARGEST_ID, description=about), list_contract.Integral]
 
 
 def _text(value: object) -> object:

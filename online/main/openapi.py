@@ -138,6 +138,13 @@ def _paths(models: Models) -> dict[str, Described]:
                 "responses": {**_responses(models.history_response, BAD, no_redis), **TOO_LONG},
             }
         },
+        **_about_the_server(models),
+    }
+
+
+def _about_the_server(models: Models) -> dict[str, Described]:
+    """What takes no parameters."""
+    return {
         "/users": {"get": {"summary": "Some known users", "responses": _responses(models.users_response)}},
         "/health": {"get": {"summary": "Whether the process lives", "responses": _responses(contract.HealthResponse)}},
         "/operations.json": {

@@ -10,9 +10,9 @@ from online.arms import Arms
 from online.callers.types import Impression, ItemFilter
 from online.engine import Engine
 from online.list_options import ListOptions
-from online.main.contract import ListRequest, RecommendRequest, SessionItem, SessionRequest
 from online.main.current import current_engine
 from online.main.dataset_models import models_of
+from online.main.list_contract import ListRequest, RecommendRequest, SessionItem, SessionRequest
 from online.main.parsing import body_has, parse_body, parse_query
 from online.main.refusals import refusal
 from online.main.request_log import note_recommendation

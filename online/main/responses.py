@@ -25,7 +25,11 @@ def as_json(model: BaseModel, status: int = 200) -> flask.Response:
 
 
 def recommend_response(
-    userid: ExternalId | None, recommendation: Recommendation, asked: contract.ListRequest, reader: bytes, session: int
+    userid: ExternalId | None,
+    recommendation: Recommendation,
+    asked: ListRequest,
+    reader: bytes,
+    session: int,
 ) -> contract.RecommendResponse:
     """The response of /recommend.
 

@@ -117,7 +117,9 @@ class Client:
         self.version, self.requested, self.fill = 1, list[str](), fill
         self.replaced = False
 
-    def infer(self, name: str, inputs: list[object], model_version: str, client_timeout: float) -> object:
+    def infer(
+        self, name: str, inputs: list[object], model_version: str, client_timeout: float, headers: object
+    ) -> object:
         self.requested.append(model_version)
         if model_version and int(model_version) < self.version:
             raise InferenceServerException(f"version {model_version} is not found", "StatusCode.NOT_FOUND")

@@ -14,6 +14,7 @@ from data_exchange_center.serving_names import (
     ES_SIMILAR,
     ES_UNSEARCHED_VECTOR,
     ES_VECTOR,
+    ES_YEAR,
 )
 from data_exchange_center.settings import Settings
 from data_exchange_center.vector_cells import VectorCells
@@ -29,7 +30,8 @@ Index = tuple[Elasticsearch, str, list[item_index.ItemDocument]]
 
 
 def test_a_document_has_the_fields_of_the_index() -> None:
-    assert set(item_index.ItemDocument.__annotations__) == {ES_ITEMID, ES_GENRES, ES_VECTOR, ES_POPULARITY, ES_SIMILAR}
+    fields = {ES_ITEMID, ES_GENRES, ES_VECTOR, ES_POPULARITY, ES_SIMILAR, ES_YEAR}
+    assert set(item_index.ItemDocument.__annotations__) == fields
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_the_calls_of_a_request_are_children_of_its_span_which_is_its_callers_ch
     noted: tuple[OpenTelemetryTracer, InMemorySpanExporter],
 ) -> None:
     tracer, exporter = noted
-    engine = Engine(backends_of(Services(down=("triton",))), lambda: DATA, lambda: None, 60.0, 2, tracer)
+    engine = Engine(backends_of(Services(down=("triton",))), lambda: DATA, lambda: None, 60.0, 2, tracer=tracer)
     with tracer.begin_request("GET /recommend", CALLER).within():
         engine.recommend(1, 3)
         handed_on = tracer.headers()["traceparent"]
