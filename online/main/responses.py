@@ -12,6 +12,7 @@ from data_exchange_center.external_ids import ExternalId
 from online.callers.types import Candidates, Impression
 from online.main import contract
 from online.main.dataset_models import models_of
+from online.main.list_contract import ListRequest
 from online.paging import cursor_after
 from online.reasons import reasons
 from online.recommendation import Recommendation

@@ -14,7 +14,6 @@ from online.engine import Engine
 from online.impression_log import DROPPED, WAITING, WRITTEN, ImpressionLog, Shown
 from online.main.app import create_app
 from online.main.request_log import close_log
-from online.recommendation import Recommendation
 from tests.online.stand_ins import DATA, Services, engine_on
 
 
@@ -96,17 +95,6 @@ def test_digests_tell_any_feature() -> None:
         assert not set(feature_digests(other, items)) & set(own)
     items[1, 18] += 1
     assert feature_digests(user, items)[0] == own[0] and feature_digests(user, items)[1] != own[1]
-
-
-def test_an_experiments_arm_is_taken_from_the_recommendation() -> None:
-    class OfAnArm(Recommendation):
-        arm, propensity = "b", 0.25
-
-    engine = engine_on(Services())
-    plain = engine.recommend(1, 1)
-    entry = Shown(OfAnArm(plain.snapshot, plain.items, plain.steps), 1, "r", 0).entry()
-    engine.close()
-    assert (entry.arm, entry.propensity) == ("b", 0.25)
 
 
 def test_events_name_the_request_that_they_answer() -> None:

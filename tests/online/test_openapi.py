@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from data_exchange_center.settings import Settings
 from online.engine import Engine
-from online.main import contract
+from online.main import list_contract
 from online.main.app import create_app
 from tests.online.stand_ins import Services, backends_of, engine_on
 from tests.online.test_text_ids import TextServices, text_data
@@ -21,7 +21,7 @@ ASKED = int(time.time())
 schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
 LATEST = schema.raw_schema["components"]["schemas"]["Event"]["properties"]["ts"]["maximum"]
 with pytest.MonkeyPatch.context() as patch:  # a second later, the two would not agree on it
-    patch.setattr(contract, "_latest", lambda: LATEST)
+    patch.setattr(list_contract, "_latest", lambda: LATEST)
     text_schema = schemathesis.openapi.from_wsgi("/openapi.json", text_app)
 enough = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -29,8 +29,8 @@ enough = settings(max_examples=60, deadline=None, suppress_health_check=list(Hea
 @pytest.fixture(autouse=True)
 def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The latest time of an event moves on, and the document says what it was when it was asked for."""
-    assert 0 <= LATEST - contract.CLOCKS_DIFFER - ASKED <= 5
-    monkeypatch.setattr(contract, "_latest", lambda: LATEST)
+    assert 0 <= LATEST - list_contract.CLOCKS_DIFFER - ASKED <= 5
+    monkeypatch.setattr(list_contract, "_latest", lambda: LATEST)
 
 
 @schema.parametrize()
