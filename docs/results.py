@@ -26,7 +26,6 @@ REPORTS = {
     "outages": "python -m benchmarks.speed.outages",
     "cluster_outages": "python -m benchmarks.speed.cluster_outages",
     "training": "python -m benchmarks.speed.training",
-    "engines": "python -m benchmarks.speed.engines",
     "odd_requests": "python -m benchmarks.speed.odd_requests",
     "list_requests": "python -m benchmarks.speed.list_requests",
     "diversity": "python -m benchmarks.quality.diversity",

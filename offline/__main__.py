@@ -93,16 +93,20 @@ def recorded(record: Path) -> State | None:
     return state
 
 
+def torchrun(processes: int) -> list[str]:
+    """What stands before a script, or -m and a module, that so many processes run together."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*launcher, "--nproc-per-node", str(processes), "--max-restarts", str(RESTARTS)]
+
+
 def command(name: str, processes: int) -> tuple[list[str], dict[str, str]]:
     """How a stage is run, and what is added to the environment; by torchrun, where it fits in several processes."""
     if processes == 1 or name not in FITTING_STAGES:
         return [sys.executable, "-m", name], {}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    numbers = ["--nproc-per-node", str(processes), "--max-restarts", str(RESTARTS)]
     threads = str(
         max((os.cpu_count() or 1) // processes, 1)
     )  # torchrun's own choice is 1, however many cores there are
-    return [*torchrun, *numbers, "-m", name], {
+    return [*torchrun(processes), "-m", name], {
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
         **OWN_STORE,
     }

@@ -32,6 +32,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data_exchange_center.arrays import Int64Array
+from data_exchange_center.settings import Settings
 
 HASHES = 2**64
 Name = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]  # as it stands in logs, metrics and answers
@@ -156,7 +157,7 @@ class Experiments(_Described):
         if file is None:
             return cls()
         try:
-            return cls.model_validate(tomllib.loads(file.read_text("utf-8")))
+            return cls.model_validate(tomllib.loads(file.read_text("utf-8-sig")))
         except (OSError, UnicodeDecodeError) as error:
             raise ExperimentsError(f"{file} cannot be read ({error}): EXPERIMENTS_FILE names it.") from error
         except tomllib.TOMLDecodeError as error:
@@ -180,6 +181,15 @@ def _fraction(salt: str, userid: int) -> float:
     """A number from 0 to 1, as if drawn once for each user of each salt."""
     digest = hashlib.blake2b(f"{salt}:{userid}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) / HASHES
+
+
+def experiments_of(settings: Settings) -> Experiments:
+    """Those of the settings' file, whose path is relative to the project's folder as RULES_FILE's is.
+
+    Raises:
+        ExperimentsError: as `Experiments.load` does.
+    """
+    return Experiments.load(settings.folder(settings.experiments_file) if settings.experiments_file else None)
 
 
 NO_EXPERIMENTS = Experiments()

@@ -23,9 +23,9 @@ from data_exchange_center.arrays import FloatArray, Int64Array
 from data_exchange_center.columns import Column, LogColumn
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
-from online.experiments import Experiment, Experiments
+from online.experiments import Experiment, experiments_of
+from online_to_offline.s2_training_rows import LIST_KEY
 
-LIST_KEY = [LogColumn.MILLISECONDS, LogColumn.NUMBER]
 LIKED = "liked"
 GAIN = 0.05  # for which the users needed are told
 
@@ -117,7 +117,7 @@ def needed(experiment: Experiment, found: TakingPart) -> str:
 def main() -> None:
     """Reads the drained log, prints and writes what each experiment shows."""
     settings = Settings()
-    experiments = Experiments.load(settings.experiments_file).experiments
+    experiments = experiments_of(settings).experiments
     if not experiments:
         raise ReportError(
             "There is no experiment: name a file in EXPERIMENTS_FILE, as online/experiments.py shows one."

@@ -10,7 +10,6 @@ RUN_DIR; ends with status 1 where a bar is missed.
 
 import http.client
 import itertools
-import os
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ import numpy as np
 
 from benchmarks.report import machine, measured_on, table, write_report
 from benchmarks.speed.load import ask
+from benchmarks.speed.own_server import running
 from benchmarks.userids import served_userids
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float64Array
@@ -55,21 +55,11 @@ def server(logs: bool) -> Iterator[int]:
         RuntimeError: it does not start.
     """
     (port,) = free_ports(1)
-    with TemporaryDirectory() as run_dir:
+    with TemporaryDirectory() as run_dir, (Path(run_dir) / "web.log").open("wb") as log:
         own = {"WEB_PORT": str(port), "RUN_DIR": run_dir, "IMPRESSION_LOG": str(logs)}
-        command = [sys.executable, "-m", "online.main.s1_server"]
-        with (Path(run_dir) / "web.log").open("wb") as log:
-            process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **own}, stderr=log, stdout=log)
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while not responds(f"http://127.0.0.1:{port}/ready"):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{' '.join(command)} does not start: run it to see why.")
-                time.sleep(0.2)
+        is_ready = partial(responds, f"http://127.0.0.1:{port}/ready")
+        with running("online.main.s1_server", own, is_ready, START_SECONDS, log):
             yield port
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def block_medians(ports: dict[str, int], users: list[Any]) -> dict[str, Float64Array]:

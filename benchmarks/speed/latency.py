@@ -2,10 +2,7 @@
 
 import http.client
 import itertools
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +14,7 @@ import numpy as np
 import psutil
 
 from benchmarks.speed.load import ask
+from benchmarks.speed.own_server import running
 from data_exchange_center import catalogue
 from data_exchange_center.assembler import ranking_inputs
 from data_exchange_center.limits import RANKER_IMPRESSIONS, RECALL_SIZE
@@ -127,18 +125,9 @@ def critical_path(calls: Times) -> float:
 def calls_only(settings: Settings) -> Iterator[int]:
     """Runs the server of benchmarks/speed/calls_only.py, on the port that the block gets."""
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "benchmarks.speed.calls_only"]
-    server = subprocess.Popen(command, env={**os.environ, "WEB_PORT": str(port)}, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not _listens(settings.web_host, port):
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{' '.join(command)} does not start: run it to see why.")
-            time.sleep(0.1)
+    is_up = partial(_listens, settings.web_host, port)
+    with running("benchmarks.speed.calls_only", {"WEB_PORT": str(port)}, is_up, START_SECONDS):
         yield port
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def _listens(host: str, port: int) -> bool:

@@ -8,7 +8,6 @@ that steps a second compare samples a second. Metrics of the fits stand beside t
 """
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -17,15 +16,16 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.report import machine, measured_on, table, write_report
 from data_exchange_center import catalogue
-from data_exchange_center.artefact import Json
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
-from offline.__main__ import FITTING_STAGES, OWN_STORE, STAGES
+from offline.__main__ import FITTING_STAGES, OWN_STORE, STAGES, torchrun
+from testkit.stack import in_force
 
 LINE = re.compile(r"^EPOCH (.+): (\d+) steps in ([0-9.]+) s$", re.MULTILINE)
 # A stage as a script whose epochs are told on stderr.
@@ -35,12 +35,12 @@ logging.basicConfig(format="EPOCH %(message)s")
 logging.getLogger("offline.fitting").setLevel(logging.DEBUG)
 runpy.run_module(sys.argv[1], run_name="__main__")
 """
-# Of each stage's metrics, those by which its fits are compared.
-COMPARED: dict[str, tuple[Json[Any], tuple[str, ...]]] = {
-    "offline.recall.s2_vector_recall": (catalogue.VECTOR_RECALL_METRICS, ("rated", "test_auc")),
-    "offline.recall.s3_sequence_recall": (catalogue.SEQUENCE_RECALL_METRICS, ("test", "recall@50")),
-    "offline.rank.s2_model_train": (catalogue.MODEL_METRICS, ("deepfm", "test_auc")),
-    "offline.rank.s3_candidate_ranker": (catalogue.RANKER_METRICS, ("test", "ranker", "ndcg@10")),
+# By which the fits of each stage are compared.
+COMPARED: dict[str, Callable[[], float]] = {
+    "offline.recall.s2_vector_recall": lambda: catalogue.VECTOR_RECALL_METRICS.load().rated.test_auc,
+    "offline.recall.s3_sequence_recall": lambda: catalogue.SEQUENCE_RECALL_METRICS.load().test.recall_at_50,
+    "offline.rank.s2_model_train": lambda: catalogue.MODEL_METRICS.load().deepfm.test_auc,
+    "offline.rank.s3_candidate_ranker": lambda: catalogue.RANKER_METRICS.load().test.ranker.ndcg_at_10,
 }
 
 
@@ -54,23 +54,12 @@ class Shape(NamedTuple):
 SHAPES = (Shape(1, 2), Shape(1, 1), Shape(2, 1))
 
 
-def metric_of(stage: str, artefacts: Path) -> float:
-    """The number by which the fits of a stage are compared."""
-    artefact, keys = COMPARED[stage]
-    value = json.loads((artefacts / artefact.path).read_text("utf-8"))
-    for key in keys:
-        value = value[key]
-    return float(value)
-
-
 def measure(stage: str, shape: Shape, artefacts: Path) -> dict[str, Any]:
     """Runs a stage on these artefacts, which it replaces; a row of the report."""
     script = artefacts / "logged_stage.py"
     script.write_text(LOGGED, "utf-8")
-    command = [sys.executable, str(script), stage]
-    if shape.processes > 1:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command = [*torchrun, "--nproc-per-node", str(shape.processes), str(script), stage]
+    launcher = torchrun(shape.processes) if shape.processes > 1 else [sys.executable]
+    command = [*launcher, str(script), stage]
     env = {"ARTEFACTS_DIR": str(artefacts), "OMP_NUM_THREADS": str(shape.threads), "PYTHONPATH": str(ROOT), **OWN_STORE}
     began = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, check=False)
@@ -83,12 +72,14 @@ def measure(stage: str, shape: Shape, artefacts: Path) -> dict[str, Any]:
         kind = name.split(",")[0]  # the fits of one tuning are one kind
         steps[kind] += int(count) / shape.processes  # each process tells of the same steps
         spent[kind] += float(took) / shape.processes
+    with in_force({"ARTEFACTS_DIR": str(artefacts)}):
+        metric = COMPARED[stage]()
     loops = {kind: round(steps[kind] / spent[kind], 2) for kind in steps}
     return {
         **shape._asdict(),
         "seconds": round(seconds, 1),
         "steps_a_second": loops,
-        "metric": metric_of(stage, artefacts),
+        "metric": metric,
     }
 
 

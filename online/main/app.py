@@ -4,7 +4,7 @@ import flask
 
 from data_exchange_center.settings import Settings
 from online.engine import Engine
-from online.experiments import Experiments
+from online.experiments import experiments_of
 from online.impression_log import ImpressionLog
 from online.main import events, operations, page, recommendations, similar
 from online.main.access import protect
@@ -41,7 +41,7 @@ def create_app(
         threads=settings.web_threads,
         rules=rules_file(settings),
         tracer=tracer,
-        experiments=Experiments.load(settings.experiments_file),
+        experiments=experiments_of(settings),
     )
     log_requests(app, impression_log)
     handle_errors(app)

@@ -20,7 +20,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
-from online.experiments import Experiments
+from online.experiments import experiments_of
 from online.rules_file import rules_file
 from online.serving_data import ServingData
 
@@ -114,7 +114,7 @@ def main() -> None:
     arguments, settings = parser.parse_args(), Settings()
     # A missing artefact, a wrong rule or experiment is a sentence here, and a crash loop of workers later.
     rules_file(settings).start(ServingData.load())
-    Experiments.load(settings.experiments_file)
+    experiments_of(settings)
     if arguments.debug:
         from online.main.app import create_app
 
