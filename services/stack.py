@@ -36,8 +36,9 @@ SERVERS = (
     Server("triton", triton_server.ports, triton_server.start, triton_server.is_ready),
 )
 WEB_SERVER = Server(WEB, web_server.ports, web_server.start, web_server.is_ready)
-# A server stops before those that it uses; of a cluster each node does so in its service's place.
-STOP_ORDER = ("nginx", WEB, "feast", "triton", "elasticsearch", "redis", "spark")
+# A server stops before those that it uses, at once with those that are nothing to it; of a cluster each node does so in
+# its service's place.
+STOP_ORDER = (("nginx",), (WEB,), ("feast", "triton", "elasticsearch", "spark"), ("redis",))
 
 
 def recorder_of(settings: Settings) -> Recorder:
@@ -173,8 +174,8 @@ def is_serving(settings: Settings) -> bool:
 def stop(settings: Settings) -> None:
     """Stops what this stack started, by its records, the web server first; and the containers, if it started those."""
     recorder = recorder_of(settings)
-    for service in STOP_ORDER:
-        nodes = [name for name in recorder.names() if cluster.of_service(name) == service]
+    for together in STOP_ORDER:
+        nodes = [name for name in recorder.names() if cluster.of_service(name) in together]
         with ThreadPoolExecutor(max(len(nodes), 1)) as pool:  # each takes seconds to write what it holds
             for name, stopped in zip(nodes, pool.map(recorder.stop, nodes), strict=True):
                 if stopped:

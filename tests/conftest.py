@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,15 @@ class Offline:
 
 
 @pytest.fixture(scope="session")
-def offline(tmp_path_factory: pytest.TempPathFactory) -> Offline:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Where the generated data set and its artefacts will be."""
+    return tmp_path_factory.mktemp("raw") / "hundred-thousand", tmp_path_factory.mktemp("artefacts")
+
+
+@pytest.fixture(scope="session")
+def offline(folders: tuple[Path, Path]) -> Offline:
     """All stages of offline/, run once; read-only for the tests."""
-    data = tmp_path_factory.mktemp("raw") / "hundred-thousand"
-    artefacts = tmp_path_factory.mktemp("artefacts")
+    data, artefacts = folders
     generate(data, SCALE, seed=7)
     env = {"DATA_DIR": str(data), "ARTEFACTS_DIR": str(artefacts)}
     return Offline(env, data, artefacts, printed=succeed("offline", **env))
@@ -97,14 +103,17 @@ class Stack:
 
 
 @pytest.fixture(scope="session")
-def stack(offline: Offline) -> Iterator[Stack]:
+def stack(folders: tuple[Path, Path], request: pytest.FixtureRequest) -> Iterator[Stack]:
     """Real Redis, Elasticsearch, Feast and Triton on free ports, loaded; gunicorn in front of them."""
     ports: dict[str, str] = {}
     try:
         with settings_of_its_own() as own:
             ports = {name: port for name, port in own.items() if name.endswith("_PORT")}
-            env = {**own, **offline.env, "WEB_WORKERS": "2"}
-            succeed("services", "start", **env)
+            env = {**own, "DATA_DIR": str(folders[0]), "ARTEFACTS_DIR": str(folders[1]), "WEB_WORKERS": "2"}
+            with ThreadPoolExecutor() as pool:  # the servers start while the stages run, where those have not run yet
+                started = pool.submit(succeed, "services", "start", **env)
+                offline: Offline = request.getfixturevalue("offline")
+                started.result()
             succeed("offline_to_online", **env)
             succeed("services", "serve", **env)
             yield Stack(env, f"http://127.0.0.1:{ports['WEB_PORT']}", offline.artefacts)

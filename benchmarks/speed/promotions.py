@@ -3,7 +3,7 @@
     python -m benchmarks.speed.promotions          (while `make run` is up)
 
 Beside the served version it loads one of other weights, asks for the users' lists of either, and then switches between
-the two while CLIENTS clients request lists: by the pointer alone, and at the end by the verbs, with their check.
+the two while clients request lists: by the pointer alone, and at the end by the verbs, with their check.
 Writes promotions.json under RUN_DIR and ends with status 1 when a request fails, a list is degraded, or one holds the
 scores of another version than it names. The altered version is gone afterwards, the served one as it was.
 """
@@ -138,7 +138,13 @@ def another_version(settings: Settings) -> Iterator[tuple[int, int]]:
 
 
 def switch_under_load(
-    settings: Settings, users: list[ExternalId], pair: tuple[int, int], switches: int, verbs: Verbs, looked: Looked
+    settings: Settings,
+    users: list[ExternalId],
+    clients: int,
+    pair: tuple[int, int],
+    switches: int,
+    verbs: Verbs,
+    looked: Looked,
 ) -> tuple[Outcome, int]:
     """Switches between two versions, the first of which is served, while clients request lists.
 
@@ -147,7 +153,7 @@ def switch_under_load(
     """
     pointer, loading, outcomes = PromotedVersions(settings, LOADER_TIMEOUT), threading.Event(), list[Outcome]()
     loading.set()
-    load = threading.Thread(target=lambda: outcomes.append(ask(settings, users, CLIENTS, loading.is_set, looked.look)))
+    load = threading.Thread(target=lambda: outcomes.append(ask(settings, users, clients, loading.is_set, looked.look)))
     load.start()
     done = 0
     try:
@@ -168,7 +174,12 @@ def switch_under_load(
 
 
 def measure(
-    settings: Settings, users: list[ExternalId], pair: tuple[int, int], switches: int, verbs: Verbs = ()
+    settings: Settings,
+    users: list[ExternalId],
+    pair: tuple[int, int],
+    switches: int,
+    verbs: Verbs = (),
+    clients: int = CLIENTS,
 ) -> dict[str, Any]:
     """What is reported; the version that is served is as it was.
 
@@ -178,6 +189,7 @@ def measure(
         pair: as from `another_version`.
         switches: by the pointer alone, an even number.
         verbs: the arguments of offline_to_online/rank/promote.py, one call after the other.
+        clients: how many request lists at once.
     """
     pointer, looked = PromotedVersions(settings, LOADER_TIMEOUT), Looked()
     before = pointer.promoted()
@@ -185,10 +197,10 @@ def measure(
         switch(pointer, pointer.promoted(), promoted)
         time.sleep(4 * LOOK_SECONDS)
         looked.known[str(version)] = known_lists(settings, users, str(version))
-    outcome, ended_well = switch_under_load(settings, users, pair, switches, verbs, looked)
+    outcome, ended_well = switch_under_load(settings, users, clients, pair, switches, verbs, looked)
     first, second = (looked.known[str(version)] for version in pair)
     return {
-        "clients": CLIENTS,
+        "clients": clients,
         "switches": switches,
         "verbs": [" ".join(verb) for verb in verbs],
         "verbs_that_ended_well": ended_well,

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_no_two_nodes_have_a_port_in_common_and_each_is_stopped() -> None:
     others += [node.port + elasticsearch_server.TRANSPORT for node in addresses(SETTINGS.es_nodes)]
     single = [port.port for server in stack.SERVERS for port in server.ports(SETTINGS) if server.name != "feast"]
     assert len({*ports, *others, *single}) == len([*ports, *others, *single])
-    assert {cluster.of_service(node.name) for node in nodes} == set(stack.STOP_ORDER) - {"spark"}
+    assert {cluster.of_service(node.name) for node in nodes} == set(chain(*stack.STOP_ORDER)) - {"spark"}
 
 
 def test_the_nodes_of_elasticsearch_know_each_other(tmp_path: Path) -> None:
