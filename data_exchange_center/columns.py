@@ -49,6 +49,10 @@ class LogColumn:
     LOAD = "load"
     ARM = "arm"
     PROPENSITY = "propensity"
+    TEAM = "team"  # of an interleaved list, the arm that picked the item
+    SHADOW_VERSION = "shadow_version"  # of the ranking model that scored the list for the log alone
+    SHADOW_SCORE = "shadow_score"
+    SHADOW_POSITION = "shadow_position"  # in its order of all candidates, from 1; 0 for an item of a rule
     DEGRADED = "degraded"  # services joined by +
     FALLBACK = "fallback"
     ACTED = "acted"  # 1 where the user rated what was shown

@@ -90,6 +90,10 @@ IMPRESSIONS_LOG = Table(
             (LogColumn.LOAD, pa.string()),
             (LogColumn.ARM, pa.string()),
             (LogColumn.PROPENSITY, pa.float32()),
+            (LogColumn.TEAM, pa.string()),
+            (LogColumn.SHADOW_VERSION, pa.string()),
+            (LogColumn.SHADOW_SCORE, pa.float32()),
+            (LogColumn.SHADOW_POSITION, pa.int32()),
             (LogColumn.DEGRADED, pa.string()),
             (LogColumn.FALLBACK, pa.string()),
         ]
@@ -148,6 +152,7 @@ EXPOSURES = Table(
             (Column.LABEL, pa.uint8()),
             (LogColumn.ARM, pa.string()),
             (LogColumn.PROPENSITY, pa.float32()),
+            (LogColumn.TEAM, pa.string()),
         ]
     ),
     sorted_by=(LogColumn.MILLISECONDS, LogColumn.NUMBER, LogColumn.POSITION),

@@ -1,11 +1,11 @@
 """What a user's arms make of a request: by which ranking model and from which index, and how the list is made."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from data_exchange_center.log_entries import DEFAULT_ARM
-from online.experiments import ArmSettings, Assignment
+from online.experiments import Arm, ArmSettings, Assignment
 from online.list_options import ListOptions
 from online.snapshot import Snapshot
 
@@ -18,22 +18,30 @@ class Arms:
         by_experiment: the arm's name by the experiment's.
         propensity: with which the user got all of them.
         settings: of all of them together; no two experiments change the same one.
+        teams: by the arms' names, what holds for either side of an interleaved list; empty where the user has none.
+        salt: of the experiment that interleaves.
     """
 
     by_experiment: Mapping[str, str] = field(default_factory=dict)
     propensity: float = 1.0
     settings: ArmSettings = ArmSettings()
+    teams: Mapping[str, "Arms"] = field(default_factory=dict)
+    salt: str = ""
 
     @classmethod
     def of(cls, assigned: Mapping[str, Assignment]) -> "Arms":
         """The arms as `Experiments.assign` found them."""
         if not assigned:
             return NO_ARMS
-        settings = (found.arm.settings.model_dump(exclude_none=True) for found in assigned.values())
+        settings = _together(found.arm for found in assigned.values())
+        drafting = next((found for found in assigned.values() if found.drafted_from), None)
+        sides = drafting.drafted_from if drafting else ()
         return cls(
             {experiment: found.arm.name for experiment, found in assigned.items()},
             math.prod(found.propensity for found in assigned.values()),
-            ArmSettings(**{name: value for one in settings for name, value in one.items()}),
+            settings,
+            {arm.name: cls(settings=_together([Arm(name="others", settings=settings), arm])) for arm in sides},
+            drafting.salt if drafting else "",
         )
 
     @property
@@ -60,6 +68,12 @@ class Arms:
             is_ranked=settings.ranker != "recall_only",
             index=settings.index or "",
         )
+
+
+def _together(arms: Iterable[Arm]) -> ArmSettings:
+    """What the arms change, all of them together."""
+    changed = (arm.settings.model_dump(exclude_none=True) for arm in arms)
+    return ArmSettings(**{name: value for one in changed for name, value in one.items()})
 
 
 NO_ARMS = Arms()

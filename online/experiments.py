@@ -14,6 +14,9 @@
     weight = 1
     settings = {diversity = 0.2}
 
+With `interleaved = true` nobody has one of the arms, of which there are two then: every user who takes part gets lists
+that are drafted from both, see interleaving.py.
+
 The plan is GrowthBook's: an arm is a range of the hash's values, and of each range the first part takes part, so that a
 share that grows moves nobody into another arm. The hash is the standard library's BLAKE2: GrowthBook's own has 10,000
 values, and comes with a client that takes 15 MiB of every process of the server.
@@ -35,7 +38,9 @@ from data_exchange_center.arrays import Int64Array
 from data_exchange_center.settings import Settings
 
 HASHES = 2**64
+INTERLEAVED = "interleaved"  # stands for the arm of those who have lists drafted from both
 Name = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]  # as it stands in logs, metrics and answers
+Version = Annotated[str, Field(pattern=r"^[0-9]+$")]
 
 
 class ExperimentsError(Exception):
@@ -55,12 +60,14 @@ class ArmSettings(_Described):
 
     Attributes:
         model_version: of the ranking model in Triton.
+        shadow_version: of the ranking model that scores the lists for the log alone; see shadows.py.
         index: name or alias of the items' index in Elasticsearch.
         ranker: `recall_only` orders the list by the recall score.
         diversity: how much the list is spread, from 0 to 1.
     """
 
-    model_version: Annotated[str, Field(pattern=r"^[0-9]+$")] | None = None
+    model_version: Version | None = None
+    shadow_version: Version | None = None
     index: Name | None = None
     ranker: Literal["served", "recall_only"] | None = None
     diversity: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -75,18 +82,30 @@ class Arm(_Described):
 
 
 class Assignment(NamedTuple):
-    """A user's arm, and the probability with which a user of the experiment gets it."""
+    """A user's arm, and the probability with which a user of the experiment gets it.
+
+    Of an interleaved experiment the arm is INTERLEAVED, changes nothing, and `drafted_from` are the experiment's two.
+    """
 
     arm: Arm
     propensity: float
+    salt: str
+    drafted_from: tuple[Arm, ...] = ()
 
 
 class Experiment(_Described):
-    """Some arms; the first is what the others are compared with."""
+    """Some arms; the first is what the others are compared with.
+
+    Attributes:
+        salt: of the hash that assigns the users.
+        share: of all users, who take part.
+        interleaved: whether each of these gets both arms, which are two of equal weight then, in one list.
+    """
 
     name: Name
     salt: Annotated[str, Field(min_length=1, max_length=64)]
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    interleaved: bool = False
     arms: Annotated[tuple[Arm, ...], Field(min_length=2)]
 
     @field_validator("arms")
@@ -96,6 +115,12 @@ class Experiment(_Described):
         if twice:
             raise ValueError(f"arm {twice} stands twice: give each a name of its own")
         return arms
+
+    @model_validator(mode="after")
+    def _two_take_turns(self) -> "Experiment":
+        if self.interleaved and (len(self.arms) != 2 or self.arms[0].weight != self.arms[1].weight):
+            raise ValueError("an interleaved list is drafted from two arms of equal weight: leave out the others")
+        return self
 
     @cached_property
     def changes(self) -> frozenset[str]:
@@ -128,7 +153,11 @@ class Experiment(_Described):
     def assign(self, userid: int) -> Assignment | None:
         """The user's arm, the same in every process and at any time; None for one of those who do not take part."""
         place = self.place(userid)
-        return None if place is None else Assignment(self.arms[place], self.propensities[place])
+        if place is None:
+            return None
+        if self.interleaved:
+            return Assignment(Arm(name=INTERLEAVED), 1.0, self.salt, self.arms)
+        return Assignment(self.arms[place], self.propensities[place], self.salt)
 
 
 class Experiments(_Described):
@@ -145,7 +174,14 @@ class Experiments(_Described):
         changed = _twice(setting for experiment in self.experiments for setting in experiment.changes)
         if changed:
             raise ValueError(f"two experiments change {changed}: a user's list could follow only one of them")
+        if sum(experiment.interleaved for experiment in self.experiments) > 1:
+            raise ValueError("two experiments are interleaved: a user's list could be drafted for only one of them")
         return self
+
+    @property
+    def changes(self) -> frozenset[str]:
+        """The settings that some arm of some experiment changes."""
+        return frozenset(setting for experiment in self.experiments for setting in experiment.changes)
 
     @classmethod
     def load(cls, file: Path | None) -> "Experiments":
@@ -175,6 +211,11 @@ class Experiments(_Described):
 
 def _twice(names: Iterable[str]) -> str | None:
     return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
+def toss(salt: str, userid: int, number: int) -> bool:
+    """A fair coin, which falls alike whenever the same user's same toss is made: a list that is loaded again is it."""
+    return _fraction(f"{salt} toss {number}", userid) < 0.5
 
 
 def _fraction(salt: str, userid: int) -> float:

@@ -9,14 +9,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from data_exchange_center.limits import RANKER_IMPRESSIONS
 from data_exchange_center.log_entries import ShownList, feature_digests, six_digits
 from online.callers.types import ServiceUnavailable
-from online.recommendation import Recommendation
+from online.shown import Shown
 
 logger = logging.getLogger(__name__)
 
@@ -28,42 +27,37 @@ CLOSING_SECONDS = 3.0  # in which what waits is written before the process ends
 WRITTEN, DROPPED = "written", "dropped"
 
 
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """A list that was sent: to whom, by which request, when (milliseconds since 1970), and all about it."""
-
-    recommendation: Recommendation
-    userid: int
-    request_id: str
-    time: int
-
-    def entry(self) -> ShownList:
-        """As it is logged."""
-        recommendation = self.recommendation
-        items = recommendation.items
-        digests: list[str] = []
-        if recommendation.ranking is not None and recommendation.user_features is not None:
-            features = recommendation.snapshot.item_features.look_up(np.array([item.itemid for item in items]))
-            digests = feature_digests(recommendation.user_features, features)
-        recent = recommendation.user.recent[-RANKER_IMPRESSIONS:] if recommendation.user else ()
-        return ShownList.model_construct(  # unchecked: the types are right, and the drain checks what it reads
-            request_id=self.request_id,
-            time=self.time,
-            userid=self.userid,
-            items=[item.itemid for item in items],
-            scores=six_digits([item.score for item in items]),
-            recall_scores=six_digits([item.recall_score for item in items]),
-            recalled_by=["+".join(item.recalled_by) for item in items],
-            features=digests,
-            recent_items=[impression.itemid for impression in recent],
-            recent_ratings=[impression.rating for impression in recent],
-            model_version=recommendation.model_version,
-            load=recommendation.snapshot.data.load_digest,
-            arm=recommendation.arms.label,
-            propensity=recommendation.arms.propensity,
-            degraded=recommendation.degraded,
-            fallback=recommendation.fallback,
-        )
+def entry_of(shown: Shown) -> ShownList:
+    """A list as it is logged."""
+    recommendation, shadow = shown.recommendation, shown.shadow
+    items = recommendation.items
+    digests: list[str] = []
+    if recommendation.ranking is not None and recommendation.user_features is not None:
+        features = recommendation.snapshot.item_features.look_up(np.array([item.itemid for item in items]))
+        digests = feature_digests(recommendation.user_features, features)
+    recent = recommendation.user.recent[-RANKER_IMPRESSIONS:] if recommendation.user else ()
+    return ShownList.model_construct(  # unchecked: the types are right, and the drain checks what it reads
+        request_id=shown.request_id,
+        time=shown.time,
+        userid=shown.userid,
+        items=[item.itemid for item in items],
+        scores=six_digits([item.score for item in items]),
+        recall_scores=six_digits([item.recall_score for item in items]),
+        recalled_by=["+".join(item.recalled_by) for item in items],
+        features=digests,
+        recent_items=[impression.itemid for impression in recent],
+        recent_ratings=[impression.rating for impression in recent],
+        model_version=recommendation.model_version,
+        load=recommendation.snapshot.data.load_digest,
+        arm=recommendation.arms.label,
+        propensity=recommendation.arms.propensity,
+        teams=[recommendation.teams.get(item.itemid, "") for item in items] if recommendation.teams else [],
+        shadow_version=shadow.version if shadow else None,
+        shadow_scores=six_digits(shadow.scores) if shadow else [],
+        shadow_positions=shadow.positions if shadow else [],
+        degraded=recommendation.degraded,
+        fallback=recommendation.fallback,
+    )
 
 
 class ImpressionLog:
@@ -128,4 +122,4 @@ class ImpressionLog:
     @staticmethod
     def _text(shown: Shown) -> str:
         time.sleep(0)  # lets the requests' threads go on, which may otherwise wait for 5 ms
-        return shown.entry().model_dump_json(exclude_defaults=True)
+        return entry_of(shown).model_dump_json(exclude_defaults=True)

@@ -74,6 +74,8 @@ class Recommendation:
         options: what the request asked of the list.
         acted: names of the rules that acted on an item of the list, by its id.
         arms: of the user, in the experiments.
+        drafted_from: the two that an interleaved list is of.
+        teams: the arm that picked an item of an interleaved list, by the item's id.
     """
 
     snapshot: Snapshot
@@ -87,6 +89,8 @@ class Recommendation:
     options: ListOptions = PLAIN
     acted: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     arms: Arms = NO_ARMS
+    drafted_from: tuple["Recommendation", ...] = ()
+    teams: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def degraded(self) -> list[str]:
@@ -111,5 +115,6 @@ class Recommendation:
 
     @property
     def model_version(self) -> str | None:
-        """The version of the ranking model; None where it had no part."""
-        return self.ranking.model.version if self.ranking else None
+        """The version of the ranking model, of an interleaved list both joined by +; None where it had no part."""
+        rankings = [one.ranking for one in self.drafted_from or (self,)]
+        return "+".join(dict.fromkeys(ranking.model.version for ranking in rankings if ranking)) or None

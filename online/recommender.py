@@ -6,15 +6,16 @@ A service that cannot be used is left out, and the recommendation says so in `de
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_exchange_center.arrays import Int64Array
 from data_exchange_center.assembler import RankingInputs, ranking_inputs, unknown_user
 from data_exchange_center.limits import RANKER_IMPRESSIONS, TOWER_IMPRESSIONS
 from online.breakers import Breakers
 from online.callers.types import Candidates, Impression, LiveUser, StoreFault, UserRecall
+from online.interleaving import Coin, interleaved
 from online.list_options import PLAIN, ListOptions
 from online.ordering import Preference, popular_items, top_items
 from online.recommendation import Ranking, Recommendation, Step
@@ -22,6 +23,7 @@ from online.reranking import needed, paged
 from online.roles import ELASTICSEARCH, FEAST, REDIS, TRITON, Features, ServingBackends
 from online.rules_file import RulesFile
 from online.sessions import after_session, features_after
+from online.shown import Shadow
 from online.snapshot import Snapshot
 from online.user_events import sequence_after
 
@@ -46,6 +48,14 @@ class Person:
     features: Int64Array | None = None
 
 
+class Way(NamedTuple):
+    """One way to make a list: its arm's name, what the request goes by, and how the list is made."""
+
+    name: str
+    snapshot: Snapshot
+    options: ListOptions
+
+
 class Recommender:
     """Makes recommendations; one object for the life of the process, used by many threads."""
 
@@ -63,8 +73,29 @@ class Recommender:
             size: how many items at most.
             options: what the request asks of the list.
         """
-        found = Step.take(REDIS, partial(self._user, userid, snapshot))
-        return self._list(snapshot, Person(found, found.value, userid), size, options)
+        return self._list(snapshot, self._person(userid, snapshot), size, options)
+
+    def recommend_drafted(self, ways: tuple[Way, Way], userid: int, size: int, coin: Coin) -> Recommendation:
+        """The top items for a user by two ways to make a list, whose items take turns; see interleaving.py.
+
+        Args:
+            ways: alike in all but what two arms change.
+            userid, size: as for `recommend`.
+            coin: which of the ways picks first in a round.
+        """
+        snapshot, options = ways[0].snapshot, ways[0].options
+        person, rules = self._person(userid, snapshot), self._rules.current(snapshot.data)
+        most = needed(size, rules)
+        first, second = (
+            self._ranked(
+                way.snapshot, person, most, way.options, Preference(snapshot.data, rules, way.options.diversity)
+            )
+            for way in ways
+        )
+        if ways[0].options.diversity != ways[1].options.diversity:
+            options = replace(options, diversity=0.0)  # of the whole list neither can be said
+        drafted = interleaved(first, second, (ways[0].name, ways[1].name), most, coin)
+        return paged(drafted, rules, size, options)
 
     def recommend_for_session(
         self, snapshot: Snapshot, session: Sequence[Impression], size: int, options: ListOptions = PLAIN
@@ -79,6 +110,35 @@ class Recommender:
         made = Step.take(TRITON, partial(self._vector, live, snapshot))
         user = UserRecall(live.terms, made.value or (), live.seen, live.recent[-RANKER_IMPRESSIONS:])
         return self._list(snapshot, Person(made, user, features=features_after(live, snapshot.data)), size, options)
+
+    def shadow(self, recommendation: Recommendation, version: str) -> Shadow | None:
+        """What another version of the ranking model makes of a list's candidates; None where it has none.
+
+        The breaker has no part in it: a version that is not loaded must not keep requests from the one that is.
+
+        Args:
+            recommendation: of a known user or a session.
+            version: of the ranking model.
+
+        Raises:
+            ServiceUnavailable: the version is not loaded, or does not respond in time.
+        """
+        snapshot, user, features = recommendation.snapshot, recommendation.user, recommendation.user_features
+        candidates = recommendation.candidates
+        if user is None or features is None or not len(candidates) or TRITON in recommendation.degraded:
+            return None
+        inputs = inputs_of(user.recent, features, candidates, snapshot)
+        scores, model = self._backends.ranking_model.score(inputs, version)
+        snapshot.data.expected.check_model(model)
+        ranking = Ranking(scores.logits[0], scores.rank_scores[0], model)
+        rules = self._rules.current(snapshot.data)
+        preference = Preference(snapshot.data, rules, recommendation.options.diversity)
+        places = {
+            item.itemid: (place, item.score)
+            for place, item in enumerate(top_items(candidates, ranking, len(candidates), preference), start=1)
+        }
+        of_list = [places.get(item.itemid, (0, 0.0)) for item in recommendation.items]
+        return Shadow(version, [score for _, score in of_list], [place for place, _ in of_list])
 
     def _list(self, snapshot: Snapshot, person: Person, size: int, options: ListOptions) -> Recommendation:
         rules = self._rules.current(snapshot.data)
@@ -117,6 +177,10 @@ class Recommender:
         scored = Step.take(TRITON, partial(self._ranking, user, features, candidates, snapshot))
         items = top_items(candidates, scored.value, size, preference)
         return Recommendation(snapshot, items, (*steps, scored), user, features, candidates, scored.value)
+
+    def _person(self, userid: int, snapshot: Snapshot) -> Person:
+        found = Step.take(REDIS, partial(self._user, userid, snapshot))
+        return Person(found, found.value, userid)
 
     def _user(self, userid: int, snapshot: Snapshot) -> UserRecall | None:
         with self._breakers.use(REDIS):

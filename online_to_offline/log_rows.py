@@ -47,6 +47,10 @@ def shown_rows(lists: Sequence[tuple[EntryId, ShownList]]) -> pa.Table:
         LogColumn.LOAD: of_list([one.load for one in shown]),
         LogColumn.ARM: of_list([one.arm for one in shown]),
         LogColumn.PROPENSITY: of_list([one.propensity for one in shown]),
+        LogColumn.TEAM: of_items([one.teams for one in shown]),
+        LogColumn.SHADOW_VERSION: of_list([one.shadow_version for one in shown]),
+        LogColumn.SHADOW_SCORE: of_items([one.shadow_scores for one in shown]),
+        LogColumn.SHADOW_POSITION: of_items([one.shadow_positions for one in shown]),
         LogColumn.DEGRADED: of_list(["+".join(one.degraded) for one in shown]),
         LogColumn.FALLBACK: of_list([one.fallback for one in shown]),
     }

@@ -1,14 +1,20 @@
 """Establishes that the report on experiments counts lists and users once, and distrusts sizes that do not fit."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from scipy import stats
 
 from benchmarks.quality import experiments as experiments_report
+from benchmarks.quality.experiment_report import ReportError
 from benchmarks.quality.experiments import LIKED, lists_shown, taking_part
+from benchmarks.quality.preferences import preference, preferences
+from benchmarks.quality.shadow_report import shadow_report
+from benchmarks.quality.shadow_report import told as shadow_told
 from data_exchange_center import catalogue
 from online.arms import Arms
 from online.experiments import Experiments
@@ -63,6 +69,57 @@ def test_lists_and_users_are_counted_once(experiments: Experiments) -> None:
     assert len(found.values) == USERS - 1 and found.in_several == 1
 
 
+def drafted(experiments: Experiments, likes_second: float, seed: int, users: int = USERS) -> pd.DataFrame:
+    """Exposures of interleaved lists: each user likes a few items, of the second arm's team with this probability."""
+    rng = np.random.default_rng(seed)
+    liked = rng.integers(0, 6, users)
+    userid = np.repeat(np.arange(users), liked)
+    first, second = (arm.name for arm in experiments.experiments[0].arms)
+    rows = pd.DataFrame({"userid": userid, "label": 1, "arm": "order:interleaved+other:x"})
+    rows["team"] = np.where(rng.random(len(rows)) < likes_second, second, first)
+    others = pd.DataFrame(
+        {"userid": [0, 1, 2], "label": [0, 1, 1], "arm": ["order:interleaved", "order:x", "order:interleaved"]}
+    )
+    return pd.concat([rows, others.assign(team=[second, second, ""])], ignore_index=True)
+
+
+def test_a_user_prefers_whose_items_they_liked(experiments: Experiments) -> None:
+    experiment = experiments.experiments[0]
+    by_hand = pd.DataFrame({
+        "userid": [1, 1, 1, 2, 3, 3],
+        "label": [1, 1, 0, 1, 1, 1],
+        "arm": "order:interleaved",
+        "team": ["served", "recall", "recall", "recall", "", None],
+    })  # fmt: skip
+    assert preferences(by_hand, experiment).tolist() == [0.0, 1.0]
+    even = [preference(preferences(drafted(experiments, 0.5, seed), experiment)).p for seed in range(200)]
+    assert stats.kstest(even, "uniform").pvalue > 0.01
+    found = preference(preferences(drafted(experiments, 0.58, 1), experiment))
+    assert found.p < 0.01 and found.interval[0] > 0 and found.for_second > found.for_first
+    assert found.users < USERS  # some like nothing
+    with pytest.raises(ReportError, match="1 users liked"):
+        preference(np.array([1.0]))
+
+
+def test_an_interleaved_experiment_is_reported(
+    artefacts: Offline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiments: Experiments,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    file = tmp_path / "experiments.toml"
+    file.write_text(FILE.replace('salt = "one"', 'salt = "one"\ninterleaved = true'))
+    monkeypatch.setenv("EXPERIMENTS_FILE", str(file))
+    monkeypatch.setenv("RUN_DIR", str(tmp_path / "run"))
+    key = {"entry_milliseconds": 1, "entry_number": 1, "position": 1}
+    log = drafted(experiments, 0.7, 1).assign(**key, shadow_version=None, shadow_position=0)
+    monkeypatch.setattr(
+        type(catalogue.IMPRESSIONS_LOG), "load", lambda _, names: pa.Table.from_pandas(log[names], preserve_index=False)
+    )
+    experiments_report.main()
+    printed = capsys.readouterr().out
+    assert "more of recall's" in printed and "for recall, 95 %" in printed
+    assert json.loads((tmp_path / "run/experiments.json").read_text())["experiments"]["order"]["value"] > 0.2
+
+
 def test_the_report_finds_a_gain_and_distrusts_lost_users(
     artefacts: Offline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiments: Experiments,
     capsys: pytest.CaptureFixture[str],
@@ -70,6 +127,8 @@ def test_the_report_finds_a_gain_and_distrusts_lost_users(
     monkeypatch.setenv("EXPERIMENTS_FILE", str(tmp_path / "experiments.toml"))
     monkeypatch.setenv("RUN_DIR", str(tmp_path / "run"))
     impressions, exposures = logged(experiments, {"order:served": 0.3, "order:recall": 0.6})
+    impressions = impressions.assign(shadow_version=None, shadow_position=None)
+    exposures = exposures.assign(userid=0, arm="", team=None)
     monkeypatch.setattr(type(catalogue.IMPRESSIONS_LOG), "load", lambda table, names: of(table, names))
     logs = {catalogue.IMPRESSIONS_LOG: impressions, catalogue.EXPOSURES: exposures}
 
@@ -86,3 +145,21 @@ def test_the_report_finds_a_gain_and_distrusts_lost_users(
     with pytest.raises(SystemExit):
         experiments_report.main()
     assert "DO NOT fit" in capsys.readouterr().out
+
+
+def test_a_shadow_is_compared_by_what_users_liked() -> None:
+    """Two lists of three items: the shadow turns the first around, and has the second's liked item far down."""
+    key = {"entry_milliseconds": [1] * 3 + [2] * 3, "entry_number": 0, "position": [1, 2, 3] * 2}
+    shown = pd.DataFrame({**key, "userid": [7] * 3 + [8] * 3, "shadow_position": [3, 2, 1, 40, 2, 0]})
+    seen = pd.DataFrame({**key, "label": [0, 0, 1, 1, 0, 0]})
+    found = shadow_report(shown, seen)
+    assert (found.lists, found.overlap.value) == (2, pytest.approx((1 + 1 / 3) / 2))
+    # User 7's liked item stood last and is first in the shadow; user 8's stood first, with one item beside it that the
+    # shadow ranks as well.
+    assert (found.served_right.value, found.shadow_right.value) == (0.5, 0.5)
+    assert (found.difference.users, found.difference.value) == (2, 0.0)
+    of_first = shadow_report(shown[:3], seen)
+    assert (of_first.shadow_right.users, of_first.shadow_right.value) == (1, pytest.approx(np.nan, nan_ok=True))
+    shown = shown.assign(shadow_version="9", arm="x")
+    assert list(experiments_report.shadows(shown, seen)) == ["9"]
+    assert "## Version 9 in the shadow of 2 lists" in shadow_told("9", found)

@@ -31,7 +31,8 @@ def test_a_person_picks_a_user_rates_an_item_and_sees_the_list_change(
     page.goto(stack.url)
     expect(page.locator("#items tr")).to_have_count(50)  # of the first user
     page.get_by_label("User").fill(userid)
-    page.get_by_role("button", name="Show").click()
+    with page.expect_response(f"**/recommend?userid={userid}&*") as listed:
+        page.get_by_role("button", name="Show").click()
     expect(page.locator("#status")).to_contain_text(f"User {userid}")
     rows = page.locator("#items tr")
     expect(rows).to_have_count(50)
@@ -40,7 +41,9 @@ def test_a_person_picks_a_user_rates_an_item_and_sees_the_list_change(
 
     title = rows.nth(4).locator("td").nth(1).inner_text().splitlines()[0]
     itemid = rows.nth(4).get_attribute("data-itemid")
-    rows.nth(4).get_by_role("combobox").select_option("5")
+    with page.expect_request("**/events") as rated:
+        rows.nth(4).get_by_role("combobox").select_option("5")
+    assert rated.value.post_data_json["request_id"] == listed.value.headers["x-request-id"]
     expect(page.locator("#status")).to_contain_text(f"Rated {title} 5")
     expect(page.locator(f'#items tr[data-itemid="{itemid}"]')).to_have_count(0)
     expect(rows).to_have_count(50)

@@ -4,8 +4,12 @@
 
 A list is worth 1 where the user liked an item of it, else 0; a user is worth the mean of their lists. All lists of an
 arm count, degraded ones as well: that an arm fails more often is part of what it does. Users whose lists are of more
-than one arm, as after a change of the weights, are left out and counted. Writes experiments.json and .md under RUN_DIR;
-ends with status 1 where the arms' sizes cannot be what the weights say, and nothing else is to be believed.
+than one arm, as after a change of the weights, are left out and counted. Of an interleaved experiment the report is
+whose items its users liked (preferences.py); of versions in the shadow, how they would have ordered what was shown
+(shadow_report.py).
+
+Writes experiments.json and .md under RUN_DIR; ends with status 1 where the arms' sizes cannot be what the weights say,
+and nothing else is to be believed.
 """
 
 import sys
@@ -17,6 +21,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.quality.experiment_report import ExperimentReport, ReportError, report, user_means, users_needed
+from benchmarks.quality.preferences import preference, preferences
+from benchmarks.quality.preferences import told as preferences_told
+from benchmarks.quality.shadow_report import ShadowReport, shadow_report
+from benchmarks.quality.shadow_report import told as shadow_told
 from benchmarks.report import machine, measured_on, table, write_report
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import FloatArray, Int64Array
@@ -27,6 +35,9 @@ from online.experiments import Experiment, experiments_of
 from online_to_offline.s2_training_rows import LIST_KEY
 
 LIKED = "liked"
+EXPOSURE_COLUMNS = [*LIST_KEY, LogColumn.POSITION, Column.USERID, Column.LABEL, LogColumn.ARM, LogColumn.TEAM]
+SHADOW_COLUMNS = [LogColumn.SHADOW_VERSION, LogColumn.SHADOW_POSITION]
+LOG_COLUMNS = [*LIST_KEY, LogColumn.POSITION, Column.USERID, LogColumn.ARM, *SHADOW_COLUMNS]
 GAIN = 0.05  # for which the users needed are told
 
 
@@ -114,6 +125,16 @@ def needed(experiment: Experiment, found: TakingPart) -> str:
     return f"To find a gain of {GAIN:.0%} with power 0.8, two equal arms of {experiment.name} need {users:,} users."
 
 
+def shadows(log: pd.DataFrame, exposures: pd.DataFrame) -> dict[str, ShadowReport]:
+    """The report of each version that scored lists in the shadow, by the version."""
+    with_shadow = log[log[LogColumn.SHADOW_VERSION].notna()]
+    seen = exposures[[*LIST_KEY, LogColumn.POSITION, Column.LABEL]]
+    return {
+        str(version): shadow_report(of_version, seen)
+        for version, of_version in with_shadow.groupby(LogColumn.SHADOW_VERSION)
+    }
+
+
 def main() -> None:
     """Reads the drained log, prints and writes what each experiment shows."""
     settings = Settings()
@@ -123,20 +144,27 @@ def main() -> None:
             "There is no experiment: name a file in EXPERIMENTS_FILE, as online/experiments.py shows one."
         )
     dataset = catalogue.DATASET.load()
-    lists = lists_shown(
-        catalogue.IMPRESSIONS_LOG.load([*LIST_KEY, Column.USERID, LogColumn.ARM]).to_pandas(),
-        catalogue.EXPOSURES.load([*LIST_KEY, Column.LABEL]).to_pandas(),
-    )
+    exposures = catalogue.EXPOSURES.load(EXPOSURE_COLUMNS).to_pandas()
+    log = catalogue.IMPRESSIONS_LOG.load(LOG_COLUMNS).to_pandas()
+    lists = lists_shown(log, exposures)
     content: dict[str, Any] = {"dataset": dataset.dataset, "seed": dataset.seed, "machine": machine()}
     content |= {"lists": len(lists), "experiments": {}}
     parts, all_fit = ["# Experiments", measured_on(content)], True
     for experiment in experiments:
+        if experiment.interleaved:
+            preferred = preference(preferences(exposures, experiment))
+            parts.append(preferences_told(experiment, preferred))
+            content["experiments"][experiment.name] = asdict(preferred)
+            continue
         found = taking_part(lists, experiment)
         arms = [arm.name for arm in experiment.arms]
         of_experiment = report(arms, experiment.propensities, found.arms, found.values, settings.seed)
         parts += [shown(experiment, found, of_experiment), needed(experiment, found)]
         content["experiments"][experiment.name] = {**asdict(of_experiment), "in_several": found.in_several}
         all_fit &= of_experiment.sizes_fit
+    of_shadows = shadows(log, exposures)
+    parts += [shadow_told(version, of_shadow) for version, of_shadow in of_shadows.items()]
+    content["shadows"] = {version: asdict(of_shadow) for version, of_shadow in of_shadows.items()}
     text = "\n\n".join(parts) + "\n"
     write_report(settings, "experiments", content, text)
     print(text)

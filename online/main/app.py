@@ -8,7 +8,7 @@ from online.experiments import experiments_of
 from online.impression_log import ImpressionLog
 from online.main import events, operations, page, recommendations, similar
 from online.main.access import protect
-from online.main.backends import connect, log_of
+from online.main.backends import connect, log_of, with_shadows
 from online.main.current import ENGINE, SETTINGS
 from online.main.refusals import MOST_BODY_BYTES, handle_errors
 from online.main.request_log import log_requests
@@ -43,7 +43,7 @@ def create_app(
         tracer=tracer,
         experiments=experiments_of(settings),
     )
-    log_requests(app, impression_log)
+    log_requests(app, with_shadows(impression_log, app.extensions[ENGINE]))
     handle_errors(app)
     protect(app, settings)
     for blueprint in BLUEPRINTS:

@@ -8,9 +8,12 @@ from online.callers.impression_stream import ImpressionStream
 from online.callers.promoted_versions import PromotedVersions
 from online.callers.redis_stores import redis_caller
 from online.callers.triton_caller import TritonCaller
+from online.engine import Engine
 from online.impression_log import ImpressionLog
 from online.main import metrics
 from online.roles import ServingBackends
+from online.shadows import Shadows
+from online.shown import Log
 from online.tracing import NO_TRACER, Tracer
 
 # Seconds: together they stay below the second in which a request must get its response.
@@ -43,3 +46,10 @@ def log_of(settings: Settings) -> ImpressionLog | None:
         ImpressionStream(settings, LOG_TIMEOUT).append,
         lambda outcome, lists: metrics.IMPRESSIONS.labels(outcome).inc(lists),
     )
+
+
+def with_shadows(log: Log | None, engine: Engine) -> Log | None:
+    """The log, with shadows before it where an arm of the engine's experiments asks for some."""
+    if log is None or "shadow_version" not in engine.experiments.changes:
+        return log
+    return Shadows(engine.recommender.shadow, log, lambda outcome: metrics.SHADOWS.labels(outcome).inc())

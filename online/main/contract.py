@@ -86,6 +86,7 @@ class Item(TypedDict):
     recalled_by: list[str]
     ranks: NotRequired[Ranks]
     rules: NotRequired[Annotated[list[str], Field(description="that acted on the item")]]
+    arm: NotRequired[Annotated[str, Field(description="of an interleaved list: whose list the item was taken from")]]
     because: NotRequired[Annotated[list[Reason], Field(description="the most alike first; none where none is alike")]]
 
 

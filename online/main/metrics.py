@@ -23,6 +23,7 @@ LISTS = Counter(
 FALLBACKS = Counter("recsys_fallbacks", "Lists that are not the full flow's", ["reason"])
 EVENTS = Counter("recsys_events", "Events by what became of them", ["outcome"])
 IMPRESSIONS = Counter("recsys_impressions", "Lists that were shown, by what became of their log entries", ["outcome"])
+SHADOWS = Counter("recsys_shadows", "Lists to be scored by another version, by what became of it", ["outcome"])
 BREAKERS = Gauge("recsys_breaker", "0 closed, 1 half-open, 2 open", ["service"], multiprocess_mode="livemax")
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from data_exchange_center.drift_report import DRIFT_REPORT, ColumnDrift, DriftReport
 from data_exchange_center.settings import Settings
-from online.experiments import NO_EXPERIMENTS, Experiments
+from online.experiments import INTERLEAVED, NO_EXPERIMENTS, Experiment, Experiments
 from online.main.metrics import STATES
 from online.serving_data import ServingData
 
@@ -118,10 +118,17 @@ def operations_response(
             dataset=data.dataset,
             load=data.load_digest,
             features=data.feature_hash,
-            experiments=[f"{one.name}: {', '.join(arm.name for arm in one.arms)}" for one in experiments.experiments],
+            experiments=list(map(_told, experiments.experiments)),
         ),
         drift=_drift(settings.folder(settings.run_dir) / DRIFT_REPORT, data.load_digest),
         runs=_runs(settings.artefacts / STAGE_RECORDS),
+    )
+
+
+def _told(experiment: Experiment) -> str:
+    """An experiment in a line."""
+    return f"{experiment.name}: {', '.join(arm.name for arm in experiment.arms)}" + (
+        f" ({INTERLEAVED})" if experiment.interleaved else ""
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import flask
 
@@ -9,6 +10,7 @@ from data_exchange_center.external_ids import ExternalId, internal_id
 from online.arms import Arms
 from online.callers.types import Impression, ItemFilter
 from online.engine import Engine
+from online.experiments import toss
 from online.list_options import ListOptions
 from online.main.current import current_engine
 from online.main.dataset_models import models_of
@@ -19,6 +21,7 @@ from online.main.request_log import note_recommendation
 from online.main.responses import as_json, recommend_response, server_timing
 from online.paging import CursorError, shown_by, tag_of
 from online.recommendation import Recommendation
+from online.recommender import Way
 from online.serving_data import ServingData
 from online.snapshot import Snapshot
 
@@ -56,8 +59,14 @@ def _for_user(engine: Engine, snapshot: Snapshot, request: RecommendRequest) -> 
     reader = tag_of(f"user {request.userid!r}")
     userid = internal_id(request.userid)
     arms = Arms.of(engine.experiments.assign(userid))
-    options = arms.options(_options_of(request, reader, snapshot.data), "diversity" in request.model_fields_set)
-    found = engine.recommender.recommend(arms.snapshot(snapshot), userid, request.size, options)
+    asked, named = _options_of(request, reader, snapshot.data), "diversity" in request.model_fields_set
+    if arms.teams:
+        one, other = (Way(name, arm.snapshot(snapshot), arm.options(asked, named)) for name, arm in arms.teams.items())
+        coin = partial(toss, f"{arms.salt} {len(asked.shown)}", userid)
+        found = engine.recommender.recommend_drafted((one, other), userid, request.size, coin)
+    else:
+        options = arms.options(asked, named)
+        found = engine.recommender.recommend(arms.snapshot(snapshot), userid, request.size, options)
     return _response(request, replace(found, arms=arms), reader, request.userid)
 
 

@@ -7,9 +7,9 @@ import time
 
 import flask
 
-from online.impression_log import ImpressionLog, Shown
 from online.main import contract, metrics
 from online.recommendation import Recommendation
+from online.shown import Log, Shown
 
 REQUEST_ID = re.compile(contract.REQUEST_ID)
 
@@ -18,7 +18,7 @@ IMPRESSION_LOG = "impression_log"  # its name among the application's extensions
 logger = logging.getLogger("recsys_pipeline.requests")
 
 
-def log_requests(app: flask.Flask, impression_log: ImpressionLog | None) -> None:
+def log_requests(app: flask.Flask, impression_log: Log | None) -> None:
     """Notes every request of the application, and logs the lists that are shown where there is a log for them."""
     app.before_request(_begin)
     app.after_request(_finish)
@@ -28,7 +28,7 @@ def log_requests(app: flask.Flask, impression_log: ImpressionLog | None) -> None
 
 def close_log(app: flask.Flask) -> None:
     """Writes what waits in the log of the lists that were shown, within a few seconds."""
-    log: ImpressionLog | None = app.extensions.get(IMPRESSION_LOG)
+    log: Log | None = app.extensions.get(IMPRESSION_LOG)
     if log:
         log.close()
 
@@ -72,7 +72,7 @@ def _finish(response: flask.Response) -> flask.Response:
     recommendation: Recommendation | None = flask.g.get("recommendation")
     user: int | None = flask.g.get("user")
     request_id = flask.g.request_id
-    log: ImpressionLog | None = flask.current_app.extensions.get(IMPRESSION_LOG)
+    log: Log | None = flask.current_app.extensions.get(IMPRESSION_LOG)
 
     response.direct_passthrough = False  # files: the response of one that is passed through is never closed
 

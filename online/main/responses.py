@@ -145,6 +145,8 @@ def _lines(recommendation: Recommendation, explain: bool, because: bool) -> list
             line["ranks"] = ranks[itemid]
         if explain and itemid in recommendation.acted:
             line["rules"] = recommendation.acted[itemid]
+        if itemid in recommendation.teams:
+            line["arm"] = recommendation.teams[itemid]
         if because:
             line["because"] = _reasons(reasons_of[itemid], data)
         lines.append(line)

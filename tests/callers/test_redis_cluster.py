@@ -83,10 +83,15 @@ def kill(settings: Settings, port: int) -> None:
 
 
 def nodes_of(settings: Settings, userid: int) -> tuple[int, int]:
-    """The ports of the master and of the replica that have the user."""
-    with redis_cluster_client(settings, 5) as client:
-        master, replica = client.nodes_manager.slots_cache[client.keyslot(REDIS_TERM.format(userid))]
-    return int(master.port), int(replica.port)
+    """The ports of the master and of the replica that have the user, once the others know that neither is away."""
+    deadline = time.monotonic() + 15
+    while True:
+        with redis_cluster_client(settings, 5) as client:
+            nodes = client.nodes_manager.slots_cache[client.keyslot(REDIS_TERM.format(userid))]
+        if len(nodes) == 2:
+            return int(nodes[0].port), int(nodes[1].port)
+        assert time.monotonic() < deadline, nodes
+        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from benchmarks.speed import promotions
 from benchmarks.userids import served_userids
-from data_exchange_center.serving_names import REDIS_PROMOTED
+from data_exchange_center.log_entries import ShownList
+from data_exchange_center.serving_names import REDIS_IMPRESSIONS, REDIS_PROMOTED
 from data_exchange_center.settings import Settings
 from data_exchange_center.triton_models import RANKER
 from offline_to_online import ranking_versions
@@ -24,8 +26,12 @@ from offline_to_online.ranking_versions import (
     with_promoted,
 )
 from online.callers.promoted_versions import PromotedVersions
+from online.callers.redis_stores import redis_client
 from online.callers.triton_caller import TritonCaller
 from online.callers.types import ServiceUnavailable, StoreFault
+from online.main.app import create_app
+from online.main.current import ENGINE
+from online.main.request_log import close_log
 from online.served_version import LOOK_SECONDS
 from testkit.stack import in_force
 from tests.conftest import Stack, succeed
@@ -76,6 +82,58 @@ def test_every_list_is_of_the_version_that_it_names(pair: tuple[int, int], serve
     assert promotions.is_good(report), report
     assert set(report["lists_by_version"]) == {str(version) for version in pair} and report["requests"] > 200
     assert report["users_whose_lists_differ"] > 30 and report["late_most_ms"] < 600
+
+
+def test_lists_are_drafted_from_two_versions_and_scored_in_the_shadow(
+    pair: tuple[int, int], served: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other = pair
+    arms = f"""
+        [[experiments]]
+        name = "model"
+        salt = "a"
+        interleaved = true
+        arms = [{{name = "present"}}, {{name = "other", settings = {{model_version = "{other}"}}}}]
+        [[experiments]]
+        name = "watched"
+        salt = "b"
+        arms = [{{name = "one"}}, {{name = "two", settings = {{shadow_version = "{other}"}}}}]
+    """
+    (tmp_path / "experiments.toml").write_text(arms)
+    monkeypatch.setenv("EXPERIMENTS_FILE", str(tmp_path / "experiments.toml"))
+    app = create_app()
+    client, lists = app.test_client(), {}
+    app.extensions[ENGINE].warm_up()
+    for userid in served_userids()[:20]:
+        content = client.get(f"/recommend?userid={userid}&size=20", buffered=True).get_json()
+        assert content["model_version"] == f"{first}+{other}" and "degraded" not in content
+        lists[userid] = content
+    close_log(app)
+    app.extensions[ENGINE].close()
+    with redis_client(Settings(), 5) as client_of_redis:
+        newest = client_of_redis.xrevrange(REDIS_IMPRESSIONS, count=len(lists))
+    entries = [ShownList.model_validate_json(content) for _, fields in newest for content in fields.values()]
+    assert {entry.userid for entry in entries} == set(lists)
+    watched = 0
+    for entry in entries:
+        items, experiments = lists[entry.userid]["items"], lists[entry.userid]["experiments"]
+        assert entry.items == [item["itemid"] for item in items] and entry.teams == [item["arm"] for item in items]
+        assert entry.teams.count("present") == entry.teams.count("other") == 10
+        if experiments["watched"] == "one":
+            assert entry.shadow_version is None
+            continue
+        watched += 1
+        assert entry.shadow_version == str(other)
+        # What the other version picked stands in its own order, and has its own scores.
+        places = [place for place, team in zip(entry.shadow_positions, entry.teams, strict=True) if team == "other"]
+        assert places == sorted(places) and entry.shadow_positions.count(1) == 1
+        own = [
+            score - shadow
+            for score, shadow, team in zip(entry.scores, entry.shadow_scores, entry.teams, strict=True)
+            if team == "other"
+        ]
+        assert own == pytest.approx([0] * 10, abs=1e-4)
+    assert 3 < watched < 17
 
 
 def test_a_list_of_other_scores_is_found() -> None:

@@ -10,8 +10,9 @@ import pytest
 from online.arms import NO_ARMS, Arms
 from online.engine import Engine
 from online.experiments import Experiments, ExperimentsError
-from online.impression_log import Shown
+from online.impression_log import entry_of
 from online.main.app import create_app
+from online.shown import Shown
 from tests.online.stand_ins import DATA, Services, backends_of
 
 FILE = """
@@ -100,8 +101,8 @@ def test_a_list_follows_the_arms_and_the_answer_says_which(
 def test_the_log_has_the_arms_and_how_probable_they_were(engine: Engine) -> None:
     arms = Arms.of(engine.experiments.assign(user_with(engine, RECALL, FOURTH)))
     found = engine.recommend(1, 3)
-    assert Shown(found, 1, "r", 0).entry().arm == "default"
-    entry = Shown(replace(found, arms=arms), 1, "r", 0).entry()
+    assert entry_of(Shown(found, 1, "r", 0)).arm == "default"
+    entry = entry_of(Shown(replace(found, arms=arms), 1, "r", 0))
     assert entry.arm == "order:recall+model:fourth" and entry.propensity == 0.25
 
 

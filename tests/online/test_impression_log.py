@@ -11,9 +11,10 @@ from data_exchange_center.log_entries import LoggedEvent, ShownList, feature_dig
 from data_exchange_center.settings import Settings
 from online.callers.types import ServiceUnavailable
 from online.engine import Engine
-from online.impression_log import DROPPED, WAITING, WRITTEN, ImpressionLog, Shown
+from online.impression_log import DROPPED, WAITING, WRITTEN, ImpressionLog
 from online.main.app import create_app
 from online.main.request_log import close_log
+from online.shown import Shown
 from tests.online.stand_ins import DATA, Services, engine_on
 
 

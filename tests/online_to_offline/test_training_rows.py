@@ -26,7 +26,7 @@ def lists(*shown: tuple[int, str, int, list[int]]) -> pd.DataFrame:
         for n, (ms, request, user, items) in enumerate(shown)
         for place, item in enumerate(items, start=1)
     ]
-    return pd.DataFrame(rows).assign(**{LogColumn.ARM: "default", LogColumn.PROPENSITY: 1.0})
+    return pd.DataFrame(rows).assign(**{LogColumn.ARM: "default", LogColumn.PROPENSITY: 1.0, LogColumn.TEAM: None})
 
 
 def events(*sent: tuple[int, int, int, float, str | None]) -> pd.DataFrame:

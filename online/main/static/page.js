@@ -13,6 +13,7 @@ const MISSING = {
 };
 const MOST_SIMILAR = 10;
 let shown = new Set(); // the items of the list on the page
+let listId = ""; // the request of that list, which a rating names: the log then knows what it answers
 let told = ""; // what is said of the list, for when the page shows lists again
 let pending = []; // the ratings that wait for a token, where the server asks for one
 let present = NOBODY; // the user on the page
@@ -26,12 +27,13 @@ function element(name, text, className) {
   return made;
 }
 
-async function request(path, options) {
+async function request(path, options, look) {
   const response = await fetch(path, options);
   const content = await response.json();
   if (!response.ok) {
     throw Object.assign(new Error(`${content.error.field}: ${content.error.rule}`), { status: response.status });
   }
+  look?.(response.headers);
   return content;
 }
 
@@ -120,13 +122,17 @@ function showItems(userid, items, mark) {
 
 async function show(userid, message, mark = false) {
   const number = ++latest;
+  let asked = "";
   present = userid;
   try {
     const [response, history] = await Promise.all([
-      request(`/recommend?userid=${encodeURIComponent(userid)}&explain=1${has.because ? "&because=true" : ""}`),
+      request(`/recommend?userid=${encodeURIComponent(userid)}&explain=1${has.because ? "&because=true" : ""}`, {}, (headers) => {
+        asked = headers.get("X-Request-ID");
+      }),
       request(`/history?userid=${encodeURIComponent(userid)}`).catch(() => ({ items: [] })),
     ]);
     if (number !== latest) return;
+    listId = asked;
     at("userid").value = userid === NOBODY ? "" : userid;
     showTiming(response.explain.milliseconds);
     showHistory(history.items);
@@ -157,7 +163,8 @@ function authorization() {
 
 async function rate(userid, item, stars) {
   const ts = Math.floor(Date.now() / 1000);
-  await post({ userid: useridsAreText === undefined ? Number(userid) : userid, itemid: item.itemid, rating: stars, ts }, userid, item);
+  const id = useridsAreText === undefined ? Number(userid) : userid;
+  await post({ userid: id, itemid: item.itemid, rating: stars, ts, ...(listId && { request_id: listId }) }, userid, item);
 }
 
 async function post(event, userid, item) {

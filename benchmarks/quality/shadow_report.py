@@ -1,0 +1,114 @@
+"""What the lists with a shadow show: how another version of the ranking model would have ordered what was shown.
+
+Two questions. How much of a list would the other version have shown too? And of an item that the user liked and one
+that was seen and not liked, which did each version put first? The served order has an advantage in the second: what it
+puts higher is looked at more. A shadow that is as good all the same is worth an experiment.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from benchmarks.quality.experiment_report import user_means
+from benchmarks.report import table
+from data_exchange_center.columns import Column, LogColumn
+from offline.metrics import CONFIDENCE, Interval
+from online_to_offline.s2_training_rows import LIST_KEY
+
+LIKED, OTHER = "_liked", "_other"  # suffixes of the columns of pairs
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over users with its interval; NaN where fewer than two have a value."""
+
+    users: int
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class ShadowReport:
+    """What one version in the shadow shows.
+
+    Attributes:
+        lists: with its scores.
+        overlap: of the shown items the share among as many first ones of the shadow's.
+        served_right, shadow_right: of pairs of a liked and an unliked item, the share that each order puts right.
+        difference: the shadow's share less the served order's.
+    """
+
+    lists: int
+    overlap: Mean
+    served_right: Mean
+    shadow_right: Mean
+    difference: Mean
+
+
+def over_users(users: pd.Series, values: pd.Series) -> Mean:
+    """The mean of the users' own means.
+
+    Args:
+        users: [rows] whose each value is.
+        values: [rows].
+    """
+    _, of_users = user_means(users.to_numpy(np.int64), values.to_numpy(np.float64))
+    if len(of_users) < 2:
+        return Mean(len(of_users), float("nan"), (float("nan"), float("nan")))
+    bounds = stats.ttest_1samp(of_users, 0).confidence_interval(CONFIDENCE)
+    return Mean(len(of_users), float(of_users.mean()), (float(bounds.low), float(bounds.high)))
+
+
+def pairs(shown: pd.DataFrame, exposures: pd.DataFrame) -> pd.DataFrame:
+    """A row for each list's each pair of a liked item and one that was seen and not liked: the places of both.
+
+    Args:
+        shown: IMPRESSIONS_LOG with shadows, at least LIST_KEY, the user, the position and the shadow's.
+        exposures: EXPOSURES, at least LIST_KEY, the position and the label.
+    """
+    seen = exposures.merge(shown, on=[*LIST_KEY, LogColumn.POSITION])
+    seen = seen[seen[LogColumn.SHADOW_POSITION] > 0]
+    columns = [*LIST_KEY, Column.USERID, LogColumn.POSITION, LogColumn.SHADOW_POSITION]
+    liked, other = (seen.loc[seen[Column.LABEL] == label, columns] for label in (1, 0))
+    return liked.merge(other, on=[*LIST_KEY, Column.USERID], suffixes=(LIKED, OTHER))
+
+
+def shadow_report(shown: pd.DataFrame, exposures: pd.DataFrame) -> ShadowReport:
+    """What one version shows.
+
+    Args:
+        shown: rows of IMPRESSIONS_LOG with its scores; columns as for `pairs`.
+        exposures: as for `pairs`.
+    """
+    size = shown.groupby(LIST_KEY)[LogColumn.POSITION].transform("size")
+    kept = shown[LogColumn.SHADOW_POSITION].between(1, size)
+    of_pairs = pairs(shown, exposures)
+    served, shadow = (
+        pd.Series(of_pairs[column + LIKED] < of_pairs[column + OTHER]).astype(np.float64)
+        for column in (LogColumn.POSITION, LogColumn.SHADOW_POSITION)
+    )
+    users = of_pairs[Column.USERID]
+    return ShadowReport(
+        lists=len(shown[LIST_KEY].drop_duplicates()),
+        overlap=over_users(shown[Column.USERID], kept.astype(np.float64)),
+        served_right=over_users(users, served),
+        shadow_right=over_users(users, shadow),
+        difference=over_users(users, shadow - served),
+    )
+
+
+def told(version: str, found: ShadowReport) -> str:
+    """One version's report, as Markdown."""
+    names = {
+        "shown items that it would have shown too": found.overlap,
+        "liked before unliked, as served": found.served_right,
+        "liked before unliked, by the shadow": found.shadow_right,
+        "the shadow's gain": found.difference,
+    }
+    rows: list[list[object]] = [
+        [name, f"{mean.users:,}", f"{mean.value:.4f} ({mean.interval[0]:.4f} to {mean.interval[1]:.4f})"]
+        for name, mean in names.items()
+    ]
+    return f"## Version {version} in the shadow of {found.lists:,} lists\n\n" + table(rows, ["", "users", "mean, 95 %"])
