@@ -10,7 +10,7 @@ from benchmarks.quality.encoders import TOP, Fit, metrics_by_user
 from benchmarks.quality.sequence_encoders import GRUTower, SASRecTower, fit_next_liked, next_liked
 from data_exchange_center.documents import TowerShape
 from offline.fitting import Schedule
-from offline.recall import sequence_training
+from offline.recall import sampled_softmax, sequence_training
 from offline.recall.interactions import Interactions
 from offline.recall.sequence_tower import SequenceTower
 from offline.recall.sequence_training import fit_tower, user_vectors
@@ -112,7 +112,7 @@ def test_what_always_follows_is_learned(kind: type[SequenceTower], fit: Fit, mon
     """Of several positives to come none is the next one, so here a state is to predict one impression alone."""
     monkeypatch.setattr(sequence_training, "STEPS", 10)
     monkeypatch.setattr(sequence_training, "LEARNING_RATE", 0.02)
-    for module in (sequence_training, sequence_encoders):
+    for module in (sampled_softmax, sequence_encoders):
         monkeypatch.setattr(module, "NEGATIVES", 15)
     monkeypatch.setattr(sequence_training, "HORIZON", 1)
     monkeypatch.setattr(sequence_training, "STRIDE", 1)

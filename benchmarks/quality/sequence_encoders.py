@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from data_exchange_center.documents import TowerShape
 from offline.fitting import BestEpoch, Schedule
 from offline.lookup import rows_of
-from offline.recall.factorization_machine import sampled_softmax_loss
 from offline.recall.sequence_tower import SequenceTower
 from offline.recall.sequence_training import Batch, drawing_weights, fit_by
 from offline.recall.sequences import Sequences
@@ -123,9 +122,9 @@ def next_liked_loss(tower: SequenceTower, items: Tensor, liked: Tensor, drawn: T
     collision = held[:, drawn][taught.nonzero()[:, 0]]
     vectors = torch.cat([tower.items, tower.bias[:, None]], 1)
     users = torch.cat([states, torch.ones_like(states[:, :1])], 1)
-    return sampled_softmax_loss(
-        users, vectors.index_select(0, targets), vectors.index_select(0, drawn), log_q, collision
-    )
+    positive = (users * vectors.index_select(0, targets)).sum(1, keepdim=True)
+    negatives = (users @ vectors.index_select(0, drawn).T - log_q).masked_fill(collision, -torch.inf)
+    return -(positive.squeeze(1) - torch.logsumexp(torch.cat([positive, negatives], 1), 1)).mean()
 
 
 def fit_next_liked(

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from data_exchange_center.arrays import Float32Array
 from offline.distributed import summed
+from offline.recall.sampled_softmax import places_of, sampled_losses
 
 
 class FactorizationMachine(nn.Module):
@@ -82,18 +83,17 @@ def full_softmax_loss(users: Tensor, items: Tensor, positives: Tensor) -> Tensor
 
 
 def sampled_softmax_loss(
-    users: Tensor, positive_items: Tensor, sampled_items: Tensor, log_q: Tensor, collision: Tensor
+    users: Tensor, items: Tensor, rows: Tensor, positives: Tensor, drawn: Tensor, log_expected: Tensor
 ) -> Tensor:
-    """The same likelihood estimated from shared negatives, for catalogues too large for the full softmax.
-
-    Source: the logQ correction of Bengio & Senécal (2008), as used in Yi et al., RecSys 2019: an item drawn with
-    probability q stands for 1 / (samples × q) items of the catalogue.
+    """The same estimated from shared negatives, for catalogues too large for the full softmax; see sampled_softmax.py.
 
     Args:
-        users: [b, dim], positive_items: [b, dim], sampled_items: [s, dim].
-        log_q: [s] log of the expected count of each sampled item.
-        collision: [b, s] True where the sampled item is the row's positive.
+        users: [b, dim] user vectors.
+        items: [items, dim] item vectors.
+        rows, positives: [n] the positives' users among the b, and their items.
+        drawn, log_expected: [d] distinct items, and the log of each one's chance to be among them.
     """
-    positive = (users * positive_items).sum(1, keepdim=True)
-    sampled = (users @ sampled_items.T - log_q).masked_fill(collision, -torch.inf)
-    return -(positive.squeeze(1) - torch.logsumexp(torch.cat([positive, sampled], 1), 1)).mean()
+    scores = users @ items.index_select(0, drawn).T - log_expected
+    positive = (users.index_select(0, rows) * items.index_select(0, positives)).sum(1)
+    losses = sampled_losses(scores, rows, positive, places_of(drawn, len(items))[positives])
+    return losses.sum() / summed(losses.new_tensor(float(len(losses))))

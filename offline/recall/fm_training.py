@@ -1,24 +1,24 @@
 """Fits the factorization machine to either objective, and scores pairs with it."""
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from data_exchange_center.arrays import Float32Array, Float64Array
+from data_exchange_center.arrays import Float32Array
 from offline.batches import in_memory
 from offline.distributed import Share, counted, objective, summed
-from offline.fitting import BestEpoch, Schedule, TrainEpoch, batch_size, run_epochs, training_device
+from offline.fitting import BestEpoch, Schedule, batch_size, run_epochs, training_device
 from offline.recall.factorization_machine import FactorizationMachine, full_softmax_loss, sampled_softmax_loss
 from offline.recall.interactions import Interactions
+from offline.recall.sampled_softmax import draw_items, is_sampled
 
 DIM = 16
 RATED_LEARNING_RATE = 0.01
-RETRIEVAL_USERS = 512  # users a step of the full softmax, where there are many
+RETRIEVAL_USERS = 512  # a step, where there are many
 RETRIEVAL_STEPS = 10  # an epoch at least
-RETRIEVAL_PAIRS = 4096  # positives a step of the sampled softmax, and items drawn for it
 RETRIEVAL_LEARNING_RATE = 0.03
-FULL_SOFTMAX_ITEMS = 20_000  # up to here the whole catalogue fits into every step
 
 
 def new_model(fit: Interactions, seed: int) -> FactorizationMachine:
@@ -78,70 +78,69 @@ def fit_retrieval(
     frequency = counted(np.bincount(positives.items, minlength=fit.item_count)).astype(np.float64)
     with torch.no_grad():  # the softmax of popularity is where training begins
         model.items.weight[1:, -1] = torch.log(torch.from_numpy((frequency[1:] + 1) / (frequency.sum() + 1)))
-    full = fit.item_count <= FULL_SOFTMAX_ITEMS
-    train_epoch, steps_per_epoch = (
-        _full_softmax_epoch(model, positives, l2) if full else _sampled_softmax_epoch(model, positives, frequency, l2)
+    drawn_by = frequency**0.75
+    drawn_by[1:] += 1e-3 * drawn_by.mean()  # every item of the catalogue can be drawn; the unknown one cannot
+    softmax = (
+        _SampledSoftmax(model, l2, torch.from_numpy(drawn_by))
+        if is_sampled(fit.item_count)
+        else _FullSoftmax(model, l2)
     )
-    optimizer = torch.optim.Adam(model.parameters(), lr=RETRIEVAL_LEARNING_RATE, fused=True)
-    return model, run_epochs(model, optimizer, train_epoch, steps_per_epoch, schedule, f"FM retrieval, L2 {l2:.3g}")
-
-
-def _full_softmax_epoch(model: FactorizationMachine, positives: Interactions, l2: float) -> tuple[TrainEpoch, int]:
-    # All positives of one user share its row of scores over the catalogue, so an epoch costs users × items, not
-    # positives × items.
+    # All positives of one user share its row of scores, so an epoch costs users × items, not positives × items.
     matrix = positives.matrix()
     active = np.flatnonzero(matrix.getnnz(axis=1))
-    device = model.bias.device
     share = Share.of(len(active))
     size = max(min(RETRIEVAL_USERS, share.total // RETRIEVAL_STEPS), 1)
-
-    def loss_of(users: Tensor, liked: Tensor) -> Tensor:
-        rows, catalogue = model.users(users), model.items.weight
-        norms = rows.square().sum(1) @ liked.sum(1) + catalogue.square().sum(1) @ liked.sum(0)
-        return full_softmax_loss(_with_ones(rows), catalogue[1:], liked[:, 1:]) + l2 * norms / summed(liked.sum())
-
-    whole_loss = objective(model, loss_of, uses_all=False)
+    whole_loss = objective(model, softmax.loss, uses_all=False)
 
     def train_epoch(optimizer: torch.optim.Optimizer) -> None:
         for batch in torch.randperm(share.total).split(size):
             users = torch.from_numpy(active)[share.rows(batch)]
-            liked = torch.from_numpy(matrix[users.numpy()].toarray())
+            parts = (users, *softmax.batch(matrix[users.numpy()]))
             optimizer.zero_grad()
-            whole_loss(users.to(device), liked.to(device)).backward()
+            whole_loss(*(part.to(model.bias.device) for part in parts)).backward()
             optimizer.step()
 
-    return train_epoch, -(-share.total // size)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RETRIEVAL_LEARNING_RATE, fused=True)
+    steps = -(-share.total // size)
+    return model, run_epochs(model, optimizer, train_epoch, steps, schedule, f"FM retrieval, L2 {l2:.3g}")
 
 
-def _sampled_softmax_epoch(
-    model: FactorizationMachine, positives: Interactions, frequency: Float64Array, l2: float
-) -> tuple[TrainEpoch, int]:
-    device = model.bias.device
-    columns = [torch.from_numpy(column).to(device) for column in (positives.users, positives.items)]
-    batches = in_memory(columns, lambda pairs: RETRIEVAL_PAIRS)
-    drawn_by = frequency**0.75
-    drawn_by[1:] += 1e-3 * drawn_by.mean()  # every item of the catalogue can be drawn; the unknown one cannot
-    probability = torch.from_numpy(drawn_by / drawn_by.sum())
+class _FullSoftmax:
+    """Over the whole catalogue."""
 
-    def loss_of(users: Tensor, items: Tensor, drawn: Tensor, log_q: Tensor, share: float) -> Tensor | None:
-        if not len(users):
-            return None
-        rows, positive_rows = model.users(users), model.items(items)
-        collision = items[:, None] == drawn[None, :]
-        likelihood = sampled_softmax_loss(_with_ones(rows), positive_rows, model.items(drawn), log_q, collision)
-        return (likelihood + l2 * (rows.square().sum(1) + positive_rows.square().sum(1)).mean()) * share
+    def __init__(self, model: FactorizationMachine, l2: float) -> None:
+        self.model, self.l2 = model, l2
 
-    whole_loss = objective(model, loss_of, uses_all=False)
+    def batch(self, positives: sp.csr_matrix) -> tuple[Tensor, ...]:
+        """What a step needs of its users' positives [b, items]."""
+        return (torch.from_numpy(positives.toarray()),)
 
-    def train_epoch(optimizer: torch.optim.Optimizer) -> None:
-        for (users, items), share in batches.epoch():
-            drawn = torch.multinomial(probability, RETRIEVAL_PAIRS, replacement=True)
-            log_q = torch.log(probability[drawn] * RETRIEVAL_PAIRS).float()
-            optimizer.zero_grad()
-            whole_loss(users, items, drawn.to(device), log_q.to(device), share).backward()
-            optimizer.step()
+    def loss(self, users: Tensor, liked: Tensor) -> Tensor:
+        """This process's addend of a step's loss."""
+        rows, catalogue = self.model.users(users), self.model.items.weight
+        norms = rows.square().sum(1) @ liked.sum(1) + catalogue.square().sum(1) @ liked.sum(0)
+        likelihood = full_softmax_loss(_with_ones(rows), catalogue[1:], liked[:, 1:])
+        return likelihood + self.l2 * norms / summed(liked.sum())
 
-    return train_epoch, batches.steps
+
+class _SampledSoftmax:
+    """Over items that are drawn for each step."""
+
+    def __init__(self, model: FactorizationMachine, l2: float, drawn_by: Tensor) -> None:
+        self.model, self.l2, self.drawn_by = model, l2, drawn_by
+
+    def batch(self, positives: sp.csr_matrix) -> tuple[Tensor, ...]:
+        """What a step needs: its positives' users, among those of the step, and items, and the drawn items."""
+        rows = np.repeat(np.arange(positives.shape[0]), np.diff(positives.indptr))
+        return torch.from_numpy(rows), torch.from_numpy(positives.indices.astype(np.int64)), *draw_items(self.drawn_by)
+
+    def loss(self, users: Tensor, rows: Tensor, positives: Tensor, drawn: Tensor, log_expected: Tensor) -> Tensor:
+        """This process's addend of a step's loss."""
+        of_users, catalogue = self.model.users(users), self.model.items.weight
+        of_items = catalogue.index_select(0, positives).square().sum()
+        norms = of_users.square().sum(1).index_select(0, rows).sum() + of_items
+        likelihood = sampled_softmax_loss(_with_ones(of_users), catalogue, rows, positives, drawn, log_expected)
+        return likelihood + self.l2 * norms / summed(norms.new_tensor(float(len(positives))))
 
 
 def _with_ones(rows: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from data_exchange_center.documents import TowerDocument, TowerShape
 from offline.batch_dropout import BatchDropout
 from offline.distributed import summed
 from offline.lookup import rows_of
+from offline.recall.sampled_softmax import places_of, sampled_losses
 
 HIDDEN = -1e4  # a logit that no softmax sees, yet finite, so that a row without any impression has no NaN
 LAG_SCALES = (2.0, 8.0, 30.0, 150.0, 4.0, 15.0, 60.0, 1000.0)  # impressions over which a head's weight falls by e
@@ -173,24 +174,20 @@ def sampled_catalogue_loss(
     drawn: Tensor,
     log_expected: Tensor,
 ) -> Tensor:
-    """The same, estimated from shared negatives with logQ correction (see sampled_softmax_loss), for large catalogues.
+    """The same, estimated from shared negatives with logQ correction (see sampled_softmax.py), for large catalogues.
 
     Args:
         states, targets, weights, tower, seen: as in `catalogue_loss`.
         drawn: [d] int64 distinct items.
         log_expected: [d] log of each one's probability to be among those drawn.
     """
-    place = torch.full((len(tower.items),), -1, device=drawn.device)
-    place[drawn] = torch.arange(len(drawn), device=drawn.device)
+    place = places_of(drawn, len(tower.items))
     scores = torch.addmm(rows_of(tower.bias, drawn) - log_expected, states, rows_of(tower.items, drawn).T)
-    hidden, own = place[seen[1]], place[targets]
+    hidden = place[seen[1]]
     scores = scores.index_put_((seen[0][hidden >= 0], hidden[hidden >= 0]), scores.new_tensor(HIDDEN))
-    positive = _target_scores(states, targets, tower)
-    # A target that was drawn stands in the sum already, and counts once, by its own score.
-    total = torch.logsumexp(scores, 1, keepdim=True)
-    share = (scores.gather(1, own.clamp(min=0)) - total).exp().clamp(max=1 - 1e-6) * (own >= 0)
-    others = total + torch.log1p(-share)
-    return ((torch.logaddexp(others, positive) - positive) * weights).sum() / summed(weights.sum())
+    rows = torch.arange(len(states), device=states.device)[:, None].expand_as(targets)
+    losses = sampled_losses(scores, rows, _target_scores(states, targets, tower), place[targets])
+    return (losses * weights).sum() / summed(weights.sum())
 
 
 def _target_scores(states: Tensor, targets: Tensor, tower: SequenceTower) -> Tensor:

@@ -13,6 +13,7 @@ from data_exchange_center.user_state import rows_between
 from offline.batch_dropout import rows_of_batch
 from offline.distributed import counted, objective, summed
 from offline.fitting import BestEpoch, Schedule, run_epochs, training_device
+from offline.recall.sampled_softmax import draw_items, is_sampled
 from offline.recall.sequence_tower import SequenceTower, catalogue_loss, sampled_catalogue_loss
 from offline.recall.sequences import Sequences
 
@@ -21,8 +22,6 @@ STRIDE = 10  # one state in so many impressions teaches: its targets are the imp
 PIECES = 32  # of sequences a step, at most
 STEPS = 20  # an epoch at least
 LEARNING_RATE = 0.002
-FULL_SOFTMAX_ITEMS = 20_000
-NEGATIVES = 4096
 SCORING_BATCH = 512
 
 
@@ -92,7 +91,7 @@ def fit_tower(tower: SequenceTower, sequences: Sequences, schedule: Schedule[Seq
 
     def loss_of(batch: Batch) -> Tensor:
         states = tower.states(batch.items, batch.liked, batch.at)[batch.chosen]
-        if sequences.item_count <= FULL_SOFTMAX_ITEMS:
+        if not is_sampled(sequences.item_count):
             return catalogue_loss(states, batch.targets, batch.weights, tower, batch.seen)
         drawn, log_expected = (part.to(states.device) for part in draw_items(drawn_by))
         return sampled_catalogue_loss(states, batch.targets, batch.weights, tower, batch.seen, drawn, log_expected)
@@ -129,13 +128,6 @@ def fit_by(
     best = run_epochs(tower, optimizer, train_epoch, -(-count // size), schedule, "user tower", generator)
     tower.cpu().eval()
     return best
-
-
-def draw_items(drawn_by: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct items of NEGATIVES draws in proportion to `drawn_by`, and the log of the chance to be among them."""
-    drawn = torch.unique(torch.multinomial(drawn_by, NEGATIVES, replacement=True))
-    absent = torch.log1p(-drawn_by[drawn] / drawn_by.sum()) * NEGATIVES
-    return drawn, torch.log(-torch.expm1(absent)).float()
 
 
 def pieces(sequences: Sequences, length: int, generator: np.random.Generator) -> Int64Array:

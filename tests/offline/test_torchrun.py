@@ -35,7 +35,7 @@ from offline.distributed import gathered
 from offline.fitting import Schedule
 from offline.metrics import auc
 from offline.rank import ranker_selection, s2_model_train, s3_candidate_ranker as s3, training
-from offline.recall import fm_training, interactions, s3_sequence_recall
+from offline.recall import fm_training, interactions, s3_sequence_recall, sampled_softmax
 from offline.recall.sequence_training import fit_tower, new_tower
 from offline.recall.sequences import Sequences
 from offline.retrieval_metrics import recall_at
@@ -64,8 +64,9 @@ def main():
         return recall_at(*model.vectors(), train, valid, (50,))[50]
     curves["rated"] = fm_training.fit_rated(parts.train, 0.02, schedule("rated", fm_auc), 1)[1].curve
     curves["full"] = fm_training.fit_retrieval(parts.train, 0.04, schedule("full", fm_recall), 1)[1].curve
-    fm_training.FULL_SOFTMAX_ITEMS = 0
+    sampled_softmax.FULL_SOFTMAX_ITEMS = 0
     curves["sampled"] = fm_training.fit_retrieval(parts.train, 0.04, schedule("sampled", fm_recall), 1)[1].curve
+    sampled_softmax.FULL_SOFTMAX_ITEMS = 20_000
 
     sequences = Sequences.of(parts.train)
     tower = new_tower(sequences, TowerShape(), 1)

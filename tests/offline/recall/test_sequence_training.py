@@ -8,7 +8,7 @@ import torch
 
 from data_exchange_center.documents import TowerShape
 from offline.fitting import Schedule
-from offline.recall import sequence_training
+from offline.recall import sampled_softmax, sequence_training
 from offline.recall.interactions import Interactions
 from offline.recall.sequence_tower import SequenceTower
 from offline.recall.sequence_training import (
@@ -16,7 +16,6 @@ from offline.recall.sequence_training import (
     STRIDE,
     Batch,
     batches,
-    draw_items,
     fit_tower,
     new_tower,
     pieces,
@@ -158,8 +157,8 @@ def test_what_always_follows_is_learned(full_softmax_items: int, fast: None, mon
     """Of several positives to come none is the next one, so here a state is to predict one impression alone."""
     monkeypatch.setattr(sequence_training, "HORIZON", 1)
     monkeypatch.setattr(sequence_training, "STRIDE", 1)
-    monkeypatch.setattr(sequence_training, "FULL_SOFTMAX_ITEMS", full_softmax_items)
-    monkeypatch.setattr(sequence_training, "NEGATIVES", 15)
+    monkeypatch.setattr(sampled_softmax, "FULL_SOFTMAX_ITEMS", full_softmax_items)
+    monkeypatch.setattr(sampled_softmax, "NEGATIVES", 15)
     sequences = cycles()
     tower = new_tower(sequences, SHAPE, 0)
     expected = [item % CYCLE + 1 for item in range(1, CYCLE + 1)]
@@ -219,11 +218,11 @@ def test_a_new_tower_begins_as_popularity() -> None:
 
 
 def test_items_are_drawn_with_the_probability_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequence_training, "NEGATIVES", 5)
+    monkeypatch.setattr(sampled_softmax, "NEGATIVES", 5)
     torch.manual_seed(0)
     weights, counts, said = torch.tensor([0, 1, 2, 4, 8.0]).double(), torch.zeros(5), torch.zeros(5)
     for _ in range(3000):
-        drawn, log_expected = draw_items(weights)
+        drawn, log_expected = sampled_softmax.draw_items(weights)
         assert len(drawn.unique()) == len(drawn)
         counts[drawn] += 1
         said[drawn] = log_expected.exp()
