@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,19 +66,39 @@ class Offline:
         return re.split(r"^  [\d.]+ s, \d+ MiB at most$", after, maxsplit=1, flags=re.M)[0]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need the artefacts come last: these are made while the others run, on the other core."""
+    items.sort(key=_needs_artefacts)
+
+
+def _needs_artefacts(item: pytest.Item) -> bool:
+    return "offline" in getattr(item, "fixturenames", ()) or "stack" in getattr(item, "fixturenames", ())
+
+
+def run_stages(data: Path, artefacts: Path) -> Offline:
+    """Generates the data set and runs all stages of offline/."""
+    generate(data, SCALE, seed=7)
+    env = {"DATA_DIR": str(data), "ARTEFACTS_DIR": str(artefacts)}
+    return Offline(env, data, artefacts, printed=succeed("offline", **env))
+
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Where the generated data set and its artefacts will be."""
     return tmp_path_factory.mktemp("raw") / "hundred-thousand", tmp_path_factory.mktemp("artefacts")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def coming(folders: tuple[Path, Path], request: pytest.FixtureRequest) -> Iterator[Future[Offline] | None]:
+    """The artefacts, from the first test on, if there is one that needs them."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(run_stages, *folders) if any(map(_needs_artefacts, request.session.items)) else None
+
+
 @pytest.fixture(scope="session")
-def offline(folders: tuple[Path, Path]) -> Offline:
+def offline(coming: Future[Offline]) -> Offline:
     """All stages of offline/, run once; read-only for the tests."""
-    data, artefacts = folders
-    generate(data, SCALE, seed=7)
-    env = {"DATA_DIR": str(data), "ARTEFACTS_DIR": str(artefacts)}
-    return Offline(env, data, artefacts, printed=succeed("offline", **env))
+    return coming.result()
 
 
 @pytest.fixture

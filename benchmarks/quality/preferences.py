@@ -1,7 +1,7 @@
 """What an interleaved experiment shows: whose items its users liked, where they could choose between both arms'.
 
-A user's preference is the share of what they liked that the second arm's team had picked, less the first's: from -1 to
-1. The user is the unit here as well. Those who liked nothing prefer nothing, and count for neither.
+A user's preference is how many items they liked that the second arm's team had picked, less the first's. The user is
+the unit here as well: what one of them likes is alike.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Preference:
     Attributes:
         users: who liked something of a team.
         for_second, for_first: how many of them liked more of that arm's; the others liked as much of both.
-        value: the mean preference, above 0 where the second arm is liked better.
+        value: the mean preference, in items a user: above 0 where the second arm is liked better.
         interval: of the mean, by Student's t.
         p: that users who prefer neither arm would differ so much, two-sided.
     """
@@ -50,7 +50,7 @@ def preferences(exposures: pd.DataFrame, experiment: Experiment) -> FloatArray:
     first, second = (arm.name for arm in experiment.arms)
     side = exposures[LogColumn.TEAM].map({first: -1.0, second: 1.0})
     liked = exposures[LogColumn.ARM].isin(of_experiment) & (exposures[Column.LABEL] == 1) & side.notna()
-    found: FloatArray = side[liked].groupby(exposures.loc[liked, Column.USERID]).mean().to_numpy(np.float64)
+    found: FloatArray = side[liked].groupby(exposures.loc[liked, Column.USERID]).sum().to_numpy(np.float64)
     return found
 
 
@@ -88,5 +88,11 @@ def told(experiment: Experiment, found: Preference) -> str:
         f"{found.value:+.4f} ({low:+.4f} to {high:+.4f})",
         f"{found.p:.3g}",
     ]
-    columns = ["users who liked an item", f"more of {first}'s", f"more of {second}'s", f"for {second}, 95 %", "p"]
+    columns = [
+        "users who liked an item",
+        f"more of {first}'s",
+        f"more of {second}'s",
+        f"more liked of {second}'s, items a user, 95 %",
+        "p",
+    ]
     return f"## {experiment.name}\n\n{table([row], columns)}"
