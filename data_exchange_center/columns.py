@@ -52,7 +52,7 @@ class LogColumn:
     TEAM = "team"  # of an interleaved list, the arm that picked the item
     SHADOW_VERSION = "shadow_version"  # of the ranking model that scored the list for the log alone
     SHADOW_SCORE = "shadow_score"
-    SHADOW_POSITION = "shadow_position"  # in its order of all candidates, from 1; 0 for an item of a rule
+    SHADOW_POSITION = "shadow_position"  # in its order of all candidates, from 1; 0 for one that was none, or is pinned
     DEGRADED = "degraded"  # services joined by +
     FALLBACK = "fallback"
     ACTED = "acted"  # 1 where the user rated what was shown

@@ -56,10 +56,10 @@ class ShownList(BaseModel):
         model_version: of the ranking model; None where it had no part.
         load: digest of the artefacts that index, vectors and model are of.
         arm, propensity: of the experiment, and how probable this arm was.
-        teams: [n] of an interleaved list the arm that picked the item, empty for an item of a rule; of others empty.
+        teams: [n] of an interleaved list the arm that picked the item, "" for an item of a rule; of others empty.
         shadow_version: of the ranking model that scored the list for this log alone; None where none did.
         shadow_scores, shadow_positions: [n] its scores of the items, and their places, from 1, in its order of all
-            candidates; 0 for an item of a rule. Empty without a shadow.
+            candidates; 0 for one that was none, or is pinned. Empty without a shadow.
         degraded: services that could not be used.
         fallback: why the items are popular ones, where they are.
     """

@@ -120,6 +120,8 @@ class Experiment(_Described):
     def _two_take_turns(self) -> "Experiment":
         if self.interleaved and (len(self.arms) != 2 or self.arms[0].weight != self.arms[1].weight):
             raise ValueError("an interleaved list is drafted from two arms of equal weight: leave out the others")
+        if self.interleaved and "shadow_version" in self.changes:
+            raise ValueError("an interleaved list is of both arms and has no shadow: name it in another experiment")
         return self
 
     @cached_property
@@ -213,9 +215,15 @@ def _twice(names: Iterable[str]) -> str | None:
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
-def toss(salt: str, userid: int, number: int) -> bool:
-    """A fair coin, which falls alike whenever the same user's same toss is made: a list that is loaded again is it."""
-    return _fraction(f"{salt} toss {number}", userid) < 0.5
+def toss(salt: str, userid: int, *moment: int) -> bool:
+    """A fair coin for a user's list. It falls alike at the same moment: a list that is loaded again is the same.
+
+    Args:
+        salt: of the experiment.
+        userid: whose list it is.
+        moment: numbers that tell this toss from the user's others.
+    """
+    return _fraction(f"{salt} toss {moment}", userid) < 0.5
 
 
 def _fraction(salt: str, userid: int) -> float:

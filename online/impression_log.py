@@ -32,7 +32,8 @@ def entry_of(shown: Shown) -> ShownList:
     recommendation, shadow = shown.recommendation, shown.shadow
     items = recommendation.items
     digests: list[str] = []
-    if recommendation.ranking is not None and recommendation.user_features is not None:
+    is_ranked = any(one.ranking for one in recommendation.drafted_from or (recommendation,))
+    if is_ranked and recommendation.user_features is not None:
         features = recommendation.snapshot.item_features.look_up(np.array([item.itemid for item in items]))
         digests = feature_digests(recommendation.user_features, features)
     recent = recommendation.user.recent[-RANKER_IMPRESSIONS:] if recommendation.user else ()

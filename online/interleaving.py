@@ -51,19 +51,20 @@ def interleaved(
     Where neither has candidates, as when the user is unknown, the arms have no part in the list and nothing is drafted.
 
     Args:
-        first, second: with at least `size` items each, where there are so many; their first step is the same one.
+        first, second: with at least `size` items each, where there are so many.
         names: of the two arms.
         size: of the list.
         coin: as for `team_draft`.
     """
+    known = {id(step) for step in first.steps}  # both begin with the same ones
+    steps = (*first.steps, *(step for step in second.steps if id(step) not in known))
     if not len(first.candidates) and not len(second.candidates):
-        return first
+        return replace(first if first.items else second, steps=steps)
     items, teams = team_draft(first.items, second.items, size, coin)
-    main = first if len(first.candidates) else second
     return replace(
-        main,
+        first if len(first.candidates) else second,
         items=items,
-        steps=(*first.steps, *second.steps[1:]),
+        steps=steps,
         drafted_from=(first, second),
         teams={item.itemid: names[team] for item, team in zip(items, teams, strict=True)},
     )

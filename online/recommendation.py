@@ -17,6 +17,7 @@ from online.callers.types import (
 )
 from online.list_options import PLAIN, ListOptions
 from online.roles import FEAST
+from online.rules import NO_RULES, Rules
 from online.snapshot import Snapshot
 
 Value = TypeVar("Value")
@@ -72,10 +73,11 @@ class Recommendation:
         ranking: the ranking model's part; None where it had none.
         fallback: why the list is of popular items although every service responded.
         options: what the request asked of the list.
+        rules: that were in force.
         acted: names of the rules that acted on an item of the list, by its id.
         arms: of the user, in the experiments.
         drafted_from: the two that an interleaved list is of.
-        teams: the arm that picked an item of an interleaved list, by the item's id.
+        teams: the arm that picked an item of an interleaved list, by the item's id; none for a pinned one.
     """
 
     snapshot: Snapshot
@@ -87,6 +89,7 @@ class Recommendation:
     ranking: Ranking | None = None
     fallback: str | None = None
     options: ListOptions = PLAIN
+    rules: Rules = NO_RULES
     acted: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     arms: Arms = NO_ARMS
     drafted_from: tuple["Recommendation", ...] = ()

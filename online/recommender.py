@@ -21,6 +21,7 @@ from online.ordering import Preference, popular_items, top_items
 from online.recommendation import Ranking, Recommendation, Step
 from online.reranking import needed, paged
 from online.roles import ELASTICSEARCH, FEAST, REDIS, TRITON, Features, ServingBackends
+from online.rules import Rules
 from online.rules_file import RulesFile
 from online.sessions import after_session, features_after
 from online.shown import Shadow
@@ -78,23 +79,28 @@ class Recommender:
     def recommend_drafted(self, ways: tuple[Way, Way], userid: int, size: int, coin: Coin) -> Recommendation:
         """The top items for a user by two ways to make a list, whose items take turns; see interleaving.py.
 
+        What both have in common, the user's data, features and candidates, is asked for once: only a way of another
+        index has candidates of its own.
+
         Args:
             ways: alike in all but what two arms change.
             userid, size: as for `recommend`.
-            coin: which of the ways picks first in a round.
+            coin: which of the ways picks first in a round, by the number of items that the user has seen.
         """
-        snapshot, options = ways[0].snapshot, ways[0].options
-        person, rules = self._person(userid, snapshot), self._rules.current(snapshot.data)
+        one, other = ways
+        person, rules = self._person(userid, one.snapshot), self._rules.current(one.snapshot.data)
         most = needed(size, rules)
-        first, second = (
-            self._ranked(
-                way.snapshot, person, most, way.options, Preference(snapshot.data, rules, way.options.diversity)
-            )
-            for way in ways
-        )
-        if ways[0].options.diversity != ways[1].options.diversity:
+        found = self._found(one.snapshot, person, most, one.options, rules)
+        again = replace(person, userid=None, features=found.user_features)
+        has_own = one.options.index != other.options.index and found.user is not None and not found.fallback
+        of_other = self._found(other.snapshot, again, most, other.options, rules) if has_own else found
+        first = self._ordered(found, one.snapshot, most, one.options, rules)
+        second = self._ordered(of_other, other.snapshot, most, other.options, rules)
+        seen = len(found.user.seen) if found.user else 0
+        drafted = interleaved(first, second, (one.name, other.name), most, partial(coin, seen))
+        options = one.options
+        if options.diversity != other.options.diversity:
             options = replace(options, diversity=0.0)  # of the whole list neither can be said
-        drafted = interleaved(first, second, (ways[0].name, ways[1].name), most, coin)
         return paged(drafted, rules, size, options)
 
     def recommend_for_session(
@@ -131,29 +137,30 @@ class Recommender:
         scores, model = self._backends.ranking_model.score(inputs, version)
         snapshot.data.expected.check_model(model)
         ranking = Ranking(scores.logits[0], scores.rank_scores[0], model)
-        rules = self._rules.current(snapshot.data)
+        rules = recommendation.rules
         preference = Preference(snapshot.data, rules, recommendation.options.diversity)
         places = {
             item.itemid: (place, item.score)
             for place, item in enumerate(top_items(candidates, ranking, len(candidates), preference), start=1)
+            if item.itemid not in rules.pinned
         }
         of_list = [places.get(item.itemid, (0, 0.0)) for item in recommendation.items]
         return Shadow(version, [score for _, score in of_list], [place for place, _ in of_list])
 
     def _list(self, snapshot: Snapshot, person: Person, size: int, options: ListOptions) -> Recommendation:
         rules = self._rules.current(snapshot.data)
-        preference = Preference(snapshot.data, rules, options.diversity)
-        ranked = self._ranked(snapshot, person, needed(size, rules), options, preference)
-        return paged(ranked, rules, size, options)
+        most = needed(size, rules)
+        found = self._found(snapshot, person, most, options, rules)
+        return paged(self._ordered(found, snapshot, most, options, rules), rules, size, options)
 
-    def _ranked(
-        self, snapshot: Snapshot, person: Person, size: int, options: ListOptions, preference: Preference
+    def _found(
+        self, snapshot: Snapshot, person: Person, size: int, options: ListOptions, rules: Rules
     ) -> Recommendation:
-        """The first items in order."""
+        """The candidates, not in order yet; popular items, in order, where there is no way to candidates."""
         # The user.
         found, user, within = person.found, person.user, options.filter
         if user is None or not (user.vector or user.terms):
-            items = popular_items(snapshot.data, size, user.seen if user else (), within, preference.rules)
+            items = popular_items(snapshot.data, size, user.seen if user else (), within, rules)
             return Recommendation(snapshot, items, (found,), user, fallback=COLD_START if found.available else None)
 
         # Candidates, while the user's features are on their way.
@@ -163,20 +170,25 @@ class Recommender:
         features = person.features if received is None else received.value
         features = unknown_user(snapshot.data.features) if features is None else features
         steps: tuple[Step[Any], ...] = (found, recalled, *([received] if received else []))
-        candidates = recalled.value
-        if candidates is None:
-            items = popular_items(snapshot.data, size, user.seen, within, preference.rules)
+        if recalled.value is None:
+            items = popular_items(snapshot.data, size, user.seen, within, rules)
             return Recommendation(snapshot, items, steps, user, features)
-        if not len(candidates):
-            return Recommendation(snapshot, (), steps, user, features)
+        return Recommendation(snapshot, (), steps, user, features, recalled.value)
 
-        # Scores, and the order by them.
+    def _ordered(
+        self, found: Recommendation, snapshot: Snapshot, size: int, options: ListOptions, rules: Rules
+    ) -> Recommendation:
+        """The first of the candidates in order: by their scores, and by what is preferred."""
+        candidates, user, features = found.candidates, found.user, found.user_features
+        if not len(candidates) or user is None or features is None:
+            return found
+        preference = Preference(snapshot.data, rules, options.diversity)
         if not options.is_ranked:
-            items = top_items(candidates, None, size, preference)
-            return Recommendation(snapshot, items, steps, user, features, candidates)
+            return replace(found, snapshot=snapshot, items=top_items(candidates, None, size, preference))
         scored = Step.take(TRITON, partial(self._ranking, user, features, candidates, snapshot))
         items = top_items(candidates, scored.value, size, preference)
-        return Recommendation(snapshot, items, (*steps, scored), user, features, candidates, scored.value)
+        steps = (*found.steps, scored)
+        return replace(found, snapshot=snapshot, items=items, steps=steps, ranking=scored.value)
 
     def _person(self, userid: int, snapshot: Snapshot) -> Person:
         found = Step.take(REDIS, partial(self._user, userid, snapshot))

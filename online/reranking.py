@@ -46,8 +46,9 @@ def paged(ranked: Recommendation, rules: Rules, size: int, options: ListOptions)
         names = [rule.name for rule in rules.shifts if rule.itemid == item.itemid or rule.genre in genres]
         if names and item.recalled_by != (RULE,):
             acted[item.itemid] = names + acted[item.itemid]
+    teams = {itemid: team for itemid, team in ranked.teams.items() if itemid not in rules.pinned}
     of_page = {item.itemid: tuple(acted[item.itemid]) for item in page if item.itemid in acted}
-    return replace(ranked, items=page, options=options, acted=of_page)
+    return replace(ranked, items=page, options=options, rules=rules, acted=of_page, teams=teams)
 
 
 def placed(items: Items, rules: Rules, ranked: Recommendation, options: ListOptions, size: int, acted: Acted) -> Items:

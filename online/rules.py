@@ -7,6 +7,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -107,6 +108,11 @@ class Rules:
     pins: tuple[Pinned, ...] = ()
     shifts: tuple[Shifted, ...] = ()
     caps: tuple[Capped, ...] = ()
+
+    @cached_property
+    def pinned(self) -> frozenset[int]:
+        """The items whose places are the rules' own."""
+        return frozenset(pin.itemid for pin in self.pins)
 
     @property
     def are_any(self) -> bool:

@@ -4,6 +4,7 @@ A version is tried on real requests in this way before any user sees a list of i
 so that no answer waits for it; where it falls behind, lists are logged without a shadow, and counted.
 """
 
+import contextlib
 import logging
 import queue
 import threading
@@ -37,6 +38,7 @@ class Shadows:
         """
         self._score, self._log, self._count = score, log, count
         self._queue: queue.Queue[Shown | None] = queue.Queue(WAITING)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="shadows", daemon=True)
         self._thread.start()
 
@@ -52,17 +54,28 @@ class Shadows:
             self._log.put(shown)
 
     def close(self) -> None:
-        """Scores what waits, for CLOSING_SECONDS at most, and closes the log."""
-        try:
-            self._queue.put(None, timeout=CLOSING_SECONDS)
-            self._thread.join(CLOSING_SECONDS)
-        except queue.Full:
-            logger.warning("shadows are lost: the ranking model does not respond in time")
+        """Hands on what waits, without a shadow, and closes the log."""
+        self._closing.set()
+        self._hand_on()
+        self._queue.put(None)
+        self._thread.join(CLOSING_SECONDS)  # of one that is being scored
         self._log.close()
+
+    def _hand_on(self) -> None:
+        """Empties the queue."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if shown := self._queue.get_nowait():
+                    self._count(DROPPED)
+                    self._log.put(shown)
 
     def _keep(self) -> None:
         while (shown := self._queue.get()) is not None:
-            self._log.put(replace(shown, shadow=self._shadow(shown.recommendation)))
+            if self._closing.is_set():
+                self._count(DROPPED)
+                self._log.put(shown)
+            else:
+                self._log.put(replace(shown, shadow=self._shadow(shown.recommendation)))
 
     def _shadow(self, recommendation: Recommendation) -> Shadow | None:
         try:

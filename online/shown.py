@@ -12,8 +12,8 @@ class Shadow:
 
     Attributes:
         version: of the ranking model.
-        scores: [n] its rank scores of the list's n items, with the offsets of rules; 0 for an item of a rule.
-        positions: [n] the items' places, from 1, in its order of all candidates; 0 for an item of a rule.
+        scores: [n] its rank scores of the list's n items, with the offsets of rules; 0 where the position is.
+        positions: [n] the items' places, from 1, in its order of all candidates; 0 for one that was none, or is pinned.
     """
 
     version: str

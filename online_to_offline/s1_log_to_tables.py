@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import redis
 from pydantic import BaseModel, ValidationError
 
@@ -43,8 +44,21 @@ Read = tuple[EntryId, Model]
 
 
 def drained(table: Table) -> pa.Table:
-    """What earlier drains have written; no rows where there was none."""
-    return table.load() if table.file.exists() else table.present_schema.empty_table()
+    """What earlier drains have written; no rows where there was none.
+
+    A log cannot be made again: columns that were declared since are empty in what was drained before.
+    """
+    schema = table.present_schema
+    if not table.file.exists():
+        return schema.empty_table()
+    stored = pq.read_table(table.file)
+    if set(stored.column_names) >= set(schema.names):
+        return table.load()
+    columns = [
+        stored[field.name] if field.name in stored.column_names else pa.nulls(len(stored), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def positions() -> LogPositions:

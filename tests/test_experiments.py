@@ -1,6 +1,7 @@
 """Establishes that the report on experiments counts lists and users once, and distrusts sizes that do not fit."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from benchmarks.quality.shadow_report import shadow_report
 from benchmarks.quality.shadow_report import told as shadow_told
 from data_exchange_center import catalogue
 from online.arms import Arms
-from online.experiments import Experiments
+from online.callers.types import ScoredItem
+from online.experiments import Experiments, toss
+from online.interleaving import team_draft
 from tests.conftest import Offline
 
 FILE = """
@@ -97,8 +100,9 @@ def test_a_user_prefers_whose_items_they_liked(experiments: Experiments) -> None
     found = preference(preferences(drafted(experiments, 0.58, 1), experiment))
     assert found.p < 0.01 and found.interval[0] > 0 and found.for_second > found.for_first
     assert found.users < USERS  # some like nothing
-    with pytest.raises(ReportError, match="1 users liked"):
-        preference(np.array([1.0]))
+    for alike in ([1.0], [1.0, 1.0]):
+        with pytest.raises(ReportError, match="users liked an item of an interleaved list"):
+            preference(np.array(alike))
 
 
 def test_an_interleaved_experiment_is_reported(
@@ -151,15 +155,49 @@ def test_a_shadow_is_compared_by_what_users_liked() -> None:
     """Two lists of three items: the shadow turns the first around, and has the second's liked item far down."""
     key = {"entry_milliseconds": [1] * 3 + [2] * 3, "entry_number": 0, "position": [1, 2, 3] * 2}
     shown = pd.DataFrame({**key, "userid": [7] * 3 + [8] * 3, "shadow_position": [3, 2, 1, 40, 2, 0]})
-    seen = pd.DataFrame({**key, "label": [0, 0, 1, 1, 0, 0]})
+    seen = pd.DataFrame({**key, "label": [0, 0, 1, 1, 0, 0]}).iloc[:4]  # what stands below the last act was not seen
     found = shadow_report(shown, seen)
-    assert (found.lists, found.overlap.value) == (2, pytest.approx((1 + 1 / 3) / 2))
-    # User 7's liked item stood last and is first in the shadow; user 8's stood first, with one item beside it that the
-    # shadow ranks as well.
+    assert found.overlap and found.served_right and found.shadow_right and found.difference
+    assert (found.lists, found.overlap.value) == (2, pytest.approx((1 + 1 / 2) / 2))  # a pinned item is left out
+    # User 7's liked item stood last and is first in the shadow; user 8's stood first, before one that is no pin.
     assert (found.served_right.value, found.shadow_right.value) == (0.5, 0.5)
     assert (found.difference.users, found.difference.value) == (2, 0.0)
-    of_first = shadow_report(shown[:3], seen)
-    assert (of_first.shadow_right.users, of_first.shadow_right.value) == (1, pytest.approx(np.nan, nan_ok=True))
+    assert shadow_report(shown[:3], seen).difference is None
     shown = shown.assign(shadow_version="9", arm="x")
     assert list(experiments_report.shadows(shown, seen)) == ["9"]
     assert "## Version 9 in the shadow of 2 lists" in shadow_told("9", found)
+
+
+def test_a_shadow_by_chance_gains_nothing() -> None:
+    """Lists with one like each, as the page sends them: what was seen ends with it."""
+    rng, size = np.random.default_rng(0), 10
+    lists = np.repeat(np.arange(500), size)
+    position = np.tile(np.arange(1, size + 1), 500)
+    shuffled = np.concatenate([rng.permutation(size) + 1 for _ in range(500)])
+    key = {"entry_milliseconds": lists, "entry_number": 0, "position": position}
+    shown = pd.DataFrame({**key, "userid": lists % 100, "shadow_position": shuffled})
+    liked = np.repeat(rng.integers(1, size + 1, 500), size)  # at any place alike
+    seen = pd.DataFrame({**key, "label": (position == liked).astype(int)})[position <= liked]
+    found = shadow_report(shown, seen).difference
+    assert found and found.interval[0] < 0 < found.interval[1] and abs(found.value) < 0.05
+
+
+def test_interleaving_two_lists_that_are_alike_prefers_neither(experiments: Experiments) -> None:
+    """By the draft and the coin of the server: p-values of A/A experiments are uniform, wherever users like."""
+    first, second = (arm.name for arm in experiments.experiments[0].arms)
+    items = [ScoredItem(itemid, 1.0, 1.0, None, ("term",)) for itemid in range(8)]
+    rng, found = np.random.default_rng(0), []
+    for number in range(200):
+        rows = []
+        for userid in range(40):
+            for seen in range(3):
+                order = rng.permutation(8)
+                lists = [[items[at] for at in order], [items[at] for at in rng.permutation(order)]]
+                _, teams = team_draft(*lists, 6, partial(toss, f"salt {number}", userid, 0, seen))
+                liked = rng.random(6) < 0.6 / np.arange(1, 7)  # what stands higher is looked at more
+                rows += [
+                    (userid, (first, second)[team]) for team, is_liked in zip(teams, liked, strict=True) if is_liked
+                ]
+        log = pd.DataFrame(rows, columns=["userid", "team"]).assign(label=1, arm="order:interleaved")
+        found.append(preference(preferences(log, experiments.experiments[0])).p)
+    assert stats.kstest(found, "uniform").pvalue > 0.01

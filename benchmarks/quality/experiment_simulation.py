@@ -5,8 +5,7 @@
 Users are assigned by the server's own function (online/experiments.py), a salt an experiment. Where the arms do not
 differ (A/A), the p-values must be uniform: the share of false alarms is then what it is said to be. Where one arm's
 users like GAIN more of what they see, the difference must be found with the power for which the report sizes the
-experiment; and where the two arms' lists are interleaved, with INTERLEAVED_SHARE of these users. Ends with status 1
-where any of it fails.
+experiment. Ends with status 1 where either fails.
 """
 
 import argparse
@@ -16,7 +15,6 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.quality.experiment_report import users_needed, welch
-from benchmarks.quality.preferences import preference
 from data_exchange_center.arrays import FloatArray, Int64Array
 from data_exchange_center.stage import run_stage
 from online.experiments import Arm, Experiment
@@ -24,7 +22,6 @@ from online.experiments import Arm, Experiment
 EXPERIMENTS, WITH_GAIN = 200, 1000  # a share of 0.8 is known to 0.013 from a thousand
 USERS, SEED = 4000, 2024
 GAIN, POWER = 0.05, 0.8
-INTERLEAVED_SHARE = 0.6  # of the users of an experiment with arms
 LEAST_P = 0.01  # of the Kolmogorov-Smirnov test of the p-values
 LISTS = (5, 20)  # that a user sees, at least and at most
 LIKE_RATE = (2.0, 8.0)  # of the Beta distribution of users' shares of likes: 0.2 on average, and far from one alike
@@ -45,15 +42,12 @@ class Simulation:
         false_alarms: share of them that call a difference where there is none.
         users: of each experiment with a gain, as the report sizes it.
         power: share of them that find the gain.
-        interleaved_users, interleaved_power: the same of interleaved ones.
     """
 
     uniform_p: float
     false_alarms: float
     users: int
     power: float
-    interleaved_users: int
-    interleaved_power: float
 
 
 def shares_of_likes(users: int, gain: FloatArray, generator: np.random.Generator) -> FloatArray:
@@ -91,21 +85,6 @@ def outcome(number: int, userids: Int64Array, gain: float, generator: np.random.
     return welch(first, other)[0], bool(other.mean() > first.mean())
 
 
-def interleaved_outcome(users: int, gain: float, generator: np.random.Generator) -> tuple[float, bool]:
-    """The same of an interleaved experiment: of what users like as ever, the second arm had picked so much more.
-
-    Args:
-        users: who take part.
-        gain: of the second arm.
-        generator: of what they do.
-    """
-    liked = generator.binomial(generator.integers(LISTS[0], LISTS[1] + 1, users), generator.beta(*LIKE_RATE, users))
-    liked = liked[liked > 0]
-    of_second = generator.binomial(liked, (1 + gain) / (2 + gain))
-    found = preference((2 * of_second - liked).astype(np.float64))
-    return found.p, found.value > 0
-
-
 def simulate(experiments: int, with_gain: int, users: int, seed: int, gain: float = GAIN) -> Simulation:
     """Runs experiments without and with a gain.
 
@@ -119,15 +98,11 @@ def simulate(experiments: int, with_gain: int, users: int, seed: int, gain: floa
     same = np.array([outcome(n, np.arange(1, users + 1), 0.0, generator)[0] for n in range(experiments)])
     needed = users_needed(shares_of_likes(users, np.zeros(users), generator), gain, POWER)
     found = [outcome(experiments + n, np.arange(1, needed + 1), gain, generator) for n in range(with_gain)]
-    fewer = round(needed * INTERLEAVED_SHARE)
-    interleaved = [interleaved_outcome(fewer, gain, generator) for _ in range(with_gain)]
     return Simulation(
         uniform_p=float(stats.kstest(same, "uniform").pvalue),
         false_alarms=float((same < 0.05).mean()),
         users=needed,
         power=float(np.mean([p < 0.05 and is_better for p, is_better in found])),
-        interleaved_users=fewer,
-        interleaved_power=float(np.mean([p < 0.05 and is_better for p, is_better in interleaved])),
     )
 
 
@@ -148,11 +123,7 @@ def main() -> None:
         f"{arguments.with_gain} experiments of {simulated.users:,} users with a gain of {GAIN:.0%}: found with power "
         f"{simulated.power:.3f}, sized for {POWER}"
     )
-    print(
-        f"{arguments.with_gain} interleaved ones of {simulated.interleaved_users:,} users with the same gain: found "
-        f"with power {simulated.interleaved_power:.3f}"
-    )
-    if simulated.uniform_p <= LEAST_P or min(simulated.power, simulated.interleaved_power) < POWER:
+    if simulated.uniform_p <= LEAST_P or simulated.power < POWER:
         raise SimulationError(f"the p-values are not uniform (p <= {LEAST_P}), or the power is below {POWER}.")
 
 

@@ -135,6 +135,30 @@ def shadows(log: pd.DataFrame, exposures: pd.DataFrame) -> dict[str, ShadowRepor
     }
 
 
+def section(
+    experiment: Experiment, lists: pd.DataFrame, exposures: pd.DataFrame, seed: int
+) -> tuple[str, dict[str, Any]]:
+    """What one experiment shows, as Markdown and as the report has it.
+
+    Args:
+        experiment: one of the file.
+        lists: as from `lists_shown`.
+        exposures: EXPOSURES.
+        seed: of the bootstrap.
+
+    Raises:
+        ReportError: too few users have done anything.
+    """
+    if experiment.interleaved:
+        preferred = preference(preferences(exposures, experiment))
+        return preferences_told(experiment, preferred), asdict(preferred)
+    found = taking_part(lists, experiment)
+    arms = [arm.name for arm in experiment.arms]
+    of_experiment = report(arms, experiment.propensities, found.arms, found.values, seed)
+    text = f"{shown(experiment, found, of_experiment)}\n\n{needed(experiment, found)}"
+    return text, {**asdict(of_experiment), "in_several": found.in_several}
+
+
 def main() -> None:
     """Reads the drained log, prints and writes what each experiment shows."""
     settings = Settings()
@@ -151,17 +175,13 @@ def main() -> None:
     content |= {"lists": len(lists), "experiments": {}}
     parts, all_fit = ["# Experiments", measured_on(content)], True
     for experiment in experiments:
-        if experiment.interleaved:
-            preferred = preference(preferences(exposures, experiment))
-            parts.append(preferences_told(experiment, preferred))
-            content["experiments"][experiment.name] = asdict(preferred)
-            continue
-        found = taking_part(lists, experiment)
-        arms = [arm.name for arm in experiment.arms]
-        of_experiment = report(arms, experiment.propensities, found.arms, found.values, settings.seed)
-        parts += [shown(experiment, found, of_experiment), needed(experiment, found)]
-        content["experiments"][experiment.name] = {**asdict(of_experiment), "in_several": found.in_several}
-        all_fit &= of_experiment.sizes_fit
+        try:
+            text, of_experiment = section(experiment, lists, exposures, settings.seed)
+        except ReportError as error:  # it has hardly begun, and must not hide the others
+            text, of_experiment = f"## {experiment.name}\n\nNothing can be said yet: {error}", None
+        parts.append(text)
+        content["experiments"][experiment.name] = of_experiment
+        all_fit &= of_experiment is None or of_experiment.get("sizes_fit", True)
     of_shadows = shadows(log, exposures)
     parts += [shadow_told(version, of_shadow) for version, of_shadow in of_shadows.items()]
     content["shadows"] = {version: asdict(of_shadow) for version, of_shadow in of_shadows.items()}

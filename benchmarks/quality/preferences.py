@@ -61,10 +61,13 @@ def preference(of_users: FloatArray) -> Preference:
         of_users: as from `preferences`.
 
     Raises:
-        ReportError: there are fewer than two, of whom no interval can be made.
+        ReportError: there are fewer than two, or all prefer alike, so that no interval can be made.
     """
-    if len(of_users) < 2:
-        raise ReportError(f"{len(of_users)} users liked an item of an interleaved list: let the experiment run on.")
+    if len(np.unique(of_users)) < 2:
+        raise ReportError(
+            f"{len(of_users)} users liked an item of an interleaved list, and no two of them prefer otherwise: let the "
+            "experiment run on."
+        )
     test = stats.ttest_1samp(of_users, 0)
     bounds = test.confidence_interval(CONFIDENCE)
     return Preference(

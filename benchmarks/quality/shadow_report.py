@@ -1,8 +1,8 @@
 """What the lists with a shadow show: how another version of the ranking model would have ordered what was shown.
 
-Two questions. How much of a list would the other version have shown too? And of an item that the user liked and one
-that was seen and not liked, which did each version put first? The served order has an advantage in the second: what it
-puts higher is looked at more. A shadow that is as good all the same is worth an experiment.
+Two questions. How much of a list would the other version have shown too? And of an item that the user liked and another
+one of the same list, which did each version put first? The served order has an advantage in the second: what it puts
+higher is looked at more. A shadow that is as good all the same is worth an experiment.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ LIKED, OTHER = "_liked", "_other"  # suffixes of the columns of pairs
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over users with its interval; NaN where fewer than two have a value."""
+    """A mean over users with its interval."""
 
     users: int
     value: float
@@ -36,19 +36,22 @@ class ShadowReport:
     Attributes:
         lists: with its scores.
         overlap: of the shown items the share among as many first ones of the shadow's.
-        served_right, shadow_right: of pairs of a liked and an unliked item, the share that each order puts right.
+        served_right, shadow_right: of the pairs of a liked item and another one of its list, the share in which each
+            order has the liked one first.
         difference: the shadow's share less the served order's.
+
+    Each is None where fewer than two users have a value.
     """
 
     lists: int
-    overlap: Mean
-    served_right: Mean
-    shadow_right: Mean
-    difference: Mean
+    overlap: Mean | None
+    served_right: Mean | None
+    shadow_right: Mean | None
+    difference: Mean | None
 
 
-def over_users(users: pd.Series, values: pd.Series) -> Mean:
-    """The mean of the users' own means.
+def over_users(users: pd.Series, values: pd.Series) -> Mean | None:
+    """The mean of the users' own means; None of fewer than two users.
 
     Args:
         users: [rows] whose each value is.
@@ -56,22 +59,28 @@ def over_users(users: pd.Series, values: pd.Series) -> Mean:
     """
     _, of_users = user_means(users.to_numpy(np.int64), values.to_numpy(np.float64))
     if len(of_users) < 2:
-        return Mean(len(of_users), float("nan"), (float("nan"), float("nan")))
+        return None
+    mean = float(of_users.mean())
+    if not np.ptp(of_users):  # of which SciPy warns
+        return Mean(len(of_users), mean, (mean, mean))
     bounds = stats.ttest_1samp(of_users, 0).confidence_interval(CONFIDENCE)
-    return Mean(len(of_users), float(of_users.mean()), (float(bounds.low), float(bounds.high)))
+    return Mean(len(of_users), mean, (float(bounds.low), float(bounds.high)))
 
 
 def pairs(shown: pd.DataFrame, exposures: pd.DataFrame) -> pd.DataFrame:
-    """A row for each list's each pair of a liked item and one that was seen and not liked: the places of both.
+    """A row for each liked item and each other one of its list: the places of both.
+
+    All that was shown counts, seen or not: of what was seen a single like is always the last.
 
     Args:
         shown: IMPRESSIONS_LOG with shadows, at least LIST_KEY, the user, the position and the shadow's.
         exposures: EXPOSURES, at least LIST_KEY, the position and the label.
     """
-    seen = exposures.merge(shown, on=[*LIST_KEY, LogColumn.POSITION])
-    seen = seen[seen[LogColumn.SHADOW_POSITION] > 0]
     columns = [*LIST_KEY, Column.USERID, LogColumn.POSITION, LogColumn.SHADOW_POSITION]
-    liked, other = (seen.loc[seen[Column.LABEL] == label, columns] for label in (1, 0))
+    scored = shown.loc[shown[LogColumn.SHADOW_POSITION] > 0, columns]
+    likes = exposures.loc[exposures[Column.LABEL] == 1, [*LIST_KEY, LogColumn.POSITION]]
+    is_liked = scored.merge(likes, on=[*LIST_KEY, LogColumn.POSITION], how="left", indicator=True)["_merge"] == "both"
+    liked, other = scored[is_liked.to_numpy()], scored[~is_liked.to_numpy()]
     return liked.merge(other, on=[*LIST_KEY, Column.USERID], suffixes=(LIKED, OTHER))
 
 
@@ -83,7 +92,8 @@ def shadow_report(shown: pd.DataFrame, exposures: pd.DataFrame) -> ShadowReport:
         exposures: as for `pairs`.
     """
     size = shown.groupby(LIST_KEY)[LogColumn.POSITION].transform("size")
-    kept = shown[LogColumn.SHADOW_POSITION].between(1, size)
+    scored = shown[LogColumn.SHADOW_POSITION] > 0
+    kept = shown.loc[scored, LogColumn.SHADOW_POSITION] <= size[scored]
     of_pairs = pairs(shown, exposures)
     served, shadow = (
         pd.Series(of_pairs[column + LIKED] < of_pairs[column + OTHER]).astype(np.float64)
@@ -92,7 +102,7 @@ def shadow_report(shown: pd.DataFrame, exposures: pd.DataFrame) -> ShadowReport:
     users = of_pairs[Column.USERID]
     return ShadowReport(
         lists=len(shown[LIST_KEY].drop_duplicates()),
-        overlap=over_users(shown[Column.USERID], kept.astype(np.float64)),
+        overlap=over_users(shown.loc[scored, Column.USERID], kept.astype(np.float64)),
         served_right=over_users(users, served),
         shadow_right=over_users(users, shadow),
         difference=over_users(users, shadow - served),
@@ -103,12 +113,14 @@ def told(version: str, found: ShadowReport) -> str:
     """One version's report, as Markdown."""
     names = {
         "shown items that it would have shown too": found.overlap,
-        "liked before unliked, as served": found.served_right,
-        "liked before unliked, by the shadow": found.shadow_right,
+        "liked items before others, as served": found.served_right,
+        "liked items before others, by the shadow": found.shadow_right,
         "the shadow's gain": found.difference,
     }
     rows: list[list[object]] = [
         [name, f"{mean.users:,}", f"{mean.value:.4f} ({mean.interval[0]:.4f} to {mean.interval[1]:.4f})"]
+        if mean
+        else [name, "", "too few users"]
         for name, mean in names.items()
     ]
     return f"## Version {version} in the shadow of {found.lists:,} lists\n\n" + table(rows, ["", "users", "mean, 95 %"])

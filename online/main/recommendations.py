@@ -62,7 +62,7 @@ def _for_user(engine: Engine, snapshot: Snapshot, request: RecommendRequest) -> 
     asked, named = _options_of(request, reader, snapshot.data), "diversity" in request.model_fields_set
     if arms.teams:
         one, other = (Way(name, arm.snapshot(snapshot), arm.options(asked, named)) for name, arm in arms.teams.items())
-        coin = partial(toss, f"{arms.salt} {len(asked.shown)}", userid)
+        coin = partial(toss, arms.salt, userid, len(asked.shown))
         found = engine.recommender.recommend_drafted((one, other), userid, request.size, coin)
     else:
         options = arms.options(asked, named)

@@ -1,6 +1,7 @@
 """Establishes that an interleaved list is drafted fairly from both arms' lists, and that answer and log say by whom."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -15,7 +16,9 @@ from online.engine import Engine
 from online.experiments import Experiments, ExperimentsError, toss
 from online.impression_log import ImpressionLog
 from online.interleaving import team_draft
+from online.list_options import ListOptions
 from online.main.app import create_app
+from online.recommender import Way
 from online.rules_file import RulesFile
 from tests.online.stand_ins import DATA, Services, backends_of
 
@@ -62,11 +65,11 @@ def test_teams_take_turns_and_no_item_comes_twice() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])
-def test_over_all_tosses_both_teams_have_as_many_items_at_each_place(size: int) -> None:
+def test_over_all_tosses_both_teams_are_alike(size: int) -> None:
     first, second = items(1, 2, 3, 4, 5), items(3, 1, 6, 7, 8)
     tosses = list(product([True, False], repeat=5))
     by_place = [[team for _, team in drafted(first, second, size, *coins)] for coins in tosses]
-    for place in range(min(size, 2)):
+    for place in range(min(size, 2)):  # of the first round; later ones follow from what is left
         assert sum(teams[place] for teams in by_place) * 2 == len(by_place)
     for teams in by_place:
         # After each round, as long as neither list has ended, the teams are as large as each other.
@@ -74,9 +77,14 @@ def test_over_all_tosses_both_teams_have_as_many_items_at_each_place(size: int) 
 
 
 def test_a_toss_is_fair_and_always_the_same() -> None:
-    falls = [toss("one", userid, number) for userid in range(1000) for number in range(4)]
+    falls = [toss("one", userid, 0, 17, number) for userid in range(1000) for number in range(4)]
     assert abs(sum(falls) / len(falls) - 0.5) < 0.02
-    assert falls[:40] == [toss("one", userid, number) for userid in range(10) for number in range(4)]
+    assert falls[:40] == [toss("one", userid, 0, 17, number) for userid in range(10) for number in range(4)]
+    # Another act, page or salt tosses anew.
+    for others in (("one", 0, 18), ("one", 50, 17), ("two", 0, 17)):
+        salt, shown, seen = others
+        again = [toss(salt, userid, shown, seen, number) for userid in range(1000) for number in range(4)]
+        assert 0.45 < sum(one == other for one, other in zip(falls, again, strict=True)) / len(falls) < 0.55
 
 
 class TwoVersions(Services):
@@ -140,6 +148,50 @@ def test_a_page_is_drafted_from_what_was_not_shown_yet(client: flask.testing.Fla
     assert sorted(ids) == [1, 2, 4]
 
 
+def test_a_pinned_item_is_nobodys(engine: Engine, client: flask.testing.FlaskClient, tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text('[[pin]]\nname = "first"\nitemid = 2\nplace = 1\n')
+    engine.recommender._rules = RulesFile(file)
+    content = client.get("/recommend?userid=1").get_json()
+    assert content["items"][0]["itemid"] == 2 and "arm" not in content["items"][0]
+    assert {item["arm"] for item in content["items"][1:]} == {"third", "fourth"}
+
+
+@pytest.mark.parametrize(("one", "other", "searches"), [("", "", 1), ("a", "a", 1), ("", "b", 2)])
+def test_what_both_arms_share_is_asked_for_once(one: str, other: str, searches: int) -> None:
+    services = TwoVersions()
+    engine = Engine(backends_of(services), lambda: DATA, lambda: None, 60.0, 2)
+    try:
+        services.calls.clear()
+        ways = [
+            Way(name, engine.snapshot.with_ranking_version(version), ListOptions(index=index))
+            for name, version, index in (("x", "3", one), ("y", "4", other))
+        ]
+        found = engine.recommender.recommend_drafted((ways[0], ways[1]), 1, 3, lambda seen, number: number == seen)
+    finally:
+        engine.close()
+    calls = Counter(services.calls)
+    assert (calls["redis"], calls["elasticsearch"], calls["feast"], calls["triton"]) == (1, searches, 1, 2)
+    assert found.model_version == "3+4" and set(found.teams.values()) == {"x", "y"}
+
+
+@pytest.mark.parametrize("down", ["elasticsearch", "triton", "feast", "redis"])
+def test_without_a_service_there_is_a_list_all_the_same(down: str) -> None:
+    services = TwoVersions()
+    engine = Engine(backends_of(services), lambda: DATA, lambda: None, 60.0, 2)
+    services.down = (down,)
+    try:
+        ways = [
+            Way(name, engine.snapshot.with_ranking_version(version), ListOptions())
+            for name, version in (("x", "3"), ("y", "4"))
+        ]
+        found = engine.recommender.recommend_drafted((ways[0], ways[1]), 1, 3, lambda seen, number: False)
+    finally:
+        engine.close()
+    assert len(found.items) == 3 and found.degraded == [down]
+    assert bool(found.teams) == (down in ("triton", "feast"))
+
+
 def test_nothing_is_drafted_for_someone_unknown(client: flask.testing.FlaskClient) -> None:
     content = client.get("/recommend?userid=77").get_json()
     assert content["fallback"] == "cold_start" and not any("arm" in item for item in content["items"])
@@ -150,6 +202,7 @@ def test_nothing_is_drafted_for_someone_unknown(client: flask.testing.FlaskClien
     [
         ('salt = "two"', 'salt = "two"\ninterleaved = true', "two experiments are interleaved"),
         ('name = "fourth"', 'name = "fourth"\nweight = 2', "two arms of equal weight"),
+        ('model_version = "4"', 'model_version = "4", shadow_version = "5"', "has no shadow"),
         ('name = "fourth"', 'name = "fourth"\n[[experiments.arms]]\nname = "fifth"', "two arms of equal weight"),
     ],
 )

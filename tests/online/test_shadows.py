@@ -80,6 +80,9 @@ class Watched:
 def test_a_shadow_is_logged_and_shown_to_nobody(tmp_path: Path) -> None:
     app = Watched(tmp_path)
     plain, watched = app.get(app.alone), app.get(app.watched)
+    deadline = time.monotonic() + 5
+    while len(app.entries) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
     app.end()
     assert watched["items"] == plain["items"] and watched["model_version"] == "7"
     assert watched["experiments"] == {"try": "watched"}
@@ -162,3 +165,18 @@ def test_where_scoring_falls_behind_lists_are_logged_without_a_shadow() -> None:
     free.set()
     shadows.close()
     assert len(log.shown) == WAITING + 10 and counts[SCORED] + counts[DROPPED] == WAITING + 10
+
+
+def test_closing_loses_no_list_of_a_version_that_hangs() -> None:
+    log, counts, free = Kept(), Counter[str](), threading.Event()
+
+    def hangs(found: Recommendation, version: str) -> Shadow | None:
+        free.wait(0.5)
+        return None
+
+    shadows, shown = Shadows(hangs, log, lambda name: counts.update([name])), shown_to("9")
+    for _ in range(50):
+        shadows.put(shown)
+    began = time.perf_counter()
+    shadows.close()
+    assert time.perf_counter() - began < 2 and len(log.shown) == 50 and counts[DROPPED] >= 48 and log.is_closed

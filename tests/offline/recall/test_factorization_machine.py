@@ -59,7 +59,8 @@ def test_the_sampled_loss_estimates_the_full_one(negatives: int, monkeypatch: py
             results.append(sampled_softmax_loss(users, items, rows, positives, drawn, log_q).item())
     full = full_softmax_loss(users, items, hot).item()
     assert np.mean(corrected) == pytest.approx(full, abs=0.02)
-    assert abs(np.mean(naive) - full) > 0.1 or negatives > 300
+    if negatives < 300:  # where nearly all are drawn, nearly nothing is to be corrected
+        assert abs(np.mean(naive) - full) > 0.1
 
 
 @pytest.mark.parametrize("full_softmax_items", [20_000, 0])
