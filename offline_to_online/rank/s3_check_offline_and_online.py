@@ -80,6 +80,7 @@ READS = (
 )
 WRITES: Artefacts = ()
 
+TOWER_USERS = 4096  # at a time: each takes some 150 KB on the way to its vector
 NICENESS = 10  # of a check beside requests
 SHOWN = 10  # differences of a kind in the printed table
 
@@ -185,7 +186,8 @@ def differences_by_kind(settings: Settings, pace: Pace = AT_ONCE) -> Kinds:
     yield f"the last impressions of {how_many[0]}", users.differences
 
     sequences = users.found
-    vectors = tower.outputs(tuple(map(torch.from_numpy, users.expected)))[0]
+    parts = zip(*(torch.from_numpy(column).split(TOWER_USERS) for column in users.expected), strict=True)
+    vectors = np.concatenate([tower.outputs(part)[0] for part in parts])
     # Users without impressions have no vector.
     with_rows = sequences[0].any(axis=1, keepdims=True)
     in_redis = np.where(with_rows, users.vectors, 0)
