@@ -80,7 +80,7 @@ def test_a_toss_is_fair_and_always_the_same() -> None:
     falls = [toss("one", userid, 0, 17, number) for userid in range(1000) for number in range(4)]
     assert abs(sum(falls) / len(falls) - 0.5) < 0.02
     assert falls[:40] == [toss("one", userid, 0, 17, number) for userid in range(10) for number in range(4)]
-    # Another act, page or salt tosses anew.
+    # Another act, page or salt tosses again.
     for others in (("one", 0, 18), ("one", 50, 17), ("two", 0, 17)):
         salt, shown, seen = others
         again = [toss(salt, userid, shown, seen, number) for userid in range(1000) for number in range(4)]
