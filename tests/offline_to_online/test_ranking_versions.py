@@ -115,7 +115,7 @@ def test_lists_are_drafted_from_two_versions_and_scored_in_the_shadow(
     with redis_client(Settings(), 5) as client_of_redis:
         newest = client_of_redis.xrevrange(REDIS_IMPRESSIONS, count=30)
     logged = [ShownList.model_validate_json(content) for _, fields in newest for content in fields.values()]
-    entries = [entry for entry in logged if entry.userid in lists]
+    entries = [entry for entry in logged if entry.userid in lists and "model:interleaved" in entry.arm]
     assert len(entries) == len(lists)
     watched = 0
     for entry in entries:
