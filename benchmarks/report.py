@@ -1,7 +1,7 @@
 """What all reports share: the machine that they were measured on, tables, and where they are written."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ def measured_on(report: Report) -> str:
 def table(rows: list[list[object]], headers: list[str]) -> str:
     """A Markdown table."""
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def value_in(value: float, interval: Sequence[float], spec: str = "+.4f") -> str:
+    """A value with its interval, both as the format says."""
+    low, high = interval
+    return f"{value:{spec}} ({low:{spec}} to {high:{spec}})"
 
 
 def run_folder(settings: Settings) -> Path:

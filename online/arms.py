@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from data_exchange_center.log_entries import DEFAULT_ARM
-from online.experiments import Arm, ArmSettings, Assignment
+from online.experiments import ArmSettings, Assignment
 from online.list_options import ListOptions
 from online.snapshot import Snapshot
 
@@ -33,14 +33,14 @@ class Arms:
         """The arms as `Experiments.assign` found them."""
         if not assigned:
             return NO_ARMS
-        settings = _together(found.arm for found in assigned.values())
+        settings = _together(found.arm.settings for found in assigned.values())
         drafting = next((found for found in assigned.values() if found.drafted_from), None)
         sides = drafting.drafted_from if drafting else ()
         return cls(
             {experiment: found.arm.name for experiment, found in assigned.items()},
             math.prod(found.propensity for found in assigned.values()),
             settings,
-            {arm.name: cls(settings=_together([Arm(name="others", settings=settings), arm])) for arm in sides},
+            {arm.name: cls(settings=_together([settings, arm.settings])) for arm in sides},
             drafting.salt if drafting else "",
         )
 
@@ -70,9 +70,9 @@ class Arms:
         )
 
 
-def _together(arms: Iterable[Arm]) -> ArmSettings:
-    """What the arms change, all of them together."""
-    changed = (arm.settings.model_dump(exclude_none=True) for arm in arms)
+def _together(settings: Iterable[ArmSettings]) -> ArmSettings:
+    """What some arms change, all of them together."""
+    changed = (one.model_dump(exclude_none=True) for one in settings)
     return ArmSettings(**{name: value for one in changed for name, value in one.items()})
 
 

@@ -134,9 +134,7 @@ class Recommender:
         if user is None or features is None or not len(candidates) or TRITON in recommendation.degraded:
             return None
         inputs = inputs_of(user.recent, features, candidates, snapshot)
-        scores, model = self._backends.ranking_model.score(inputs, version)
-        snapshot.data.expected.check_model(model)
-        ranking = Ranking(scores.logits[0], scores.rank_scores[0], model)
+        ranking = self._scored(inputs, snapshot.with_ranking_version(version))
         rules = recommendation.rules
         preference = Preference(snapshot.data, rules, recommendation.options.diversity)
         places = {
@@ -228,8 +226,11 @@ class Recommender:
     def _ranking(self, user: UserRecall, features: Int64Array, candidates: Candidates, snapshot: Snapshot) -> Ranking:
         inputs = inputs_of(user.recent, features, candidates, snapshot)
         with self._breakers.use(TRITON):
-            scores, model = self._backends.ranking_model.score(inputs, snapshot.ranking_version)
-            snapshot.data.expected.check_model(model)
+            return self._scored(inputs, snapshot)
+
+    def _scored(self, inputs: RankingInputs, snapshot: Snapshot) -> Ranking:
+        scores, model = self._backends.ranking_model.score(inputs, snapshot.ranking_version)
+        snapshot.data.expected.check_model(model)
         return Ranking(scores.logits[0], scores.rank_scores[0], model)
 
 

@@ -50,8 +50,7 @@ class Shadows:
         try:
             self._queue.put_nowait(shown)
         except queue.Full:
-            self._count(DROPPED)
-            self._log.put(shown)
+            self._pass_by(shown)
 
     def close(self) -> None:
         """Hands on what waits, without a shadow, and closes the log."""
@@ -61,19 +60,22 @@ class Shadows:
         self._thread.join(CLOSING_SECONDS)  # of one that is being scored
         self._log.close()
 
+    def _pass_by(self, shown: Shown) -> None:
+        """Logs a list without its shadow."""
+        self._count(DROPPED)
+        self._log.put(shown)
+
     def _hand_on(self) -> None:
         """Empties the queue."""
         with contextlib.suppress(queue.Empty):
             while True:
                 if shown := self._queue.get_nowait():
-                    self._count(DROPPED)
-                    self._log.put(shown)
+                    self._pass_by(shown)
 
     def _keep(self) -> None:
         while (shown := self._queue.get()) is not None:
             if self._closing.is_set():
-                self._count(DROPPED)
-                self._log.put(shown)
+                self._pass_by(shown)
             else:
                 self._log.put(replace(shown, shadow=self._shadow(shown.recommendation)))
 

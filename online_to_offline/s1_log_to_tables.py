@@ -51,9 +51,9 @@ def drained(table: Table) -> pa.Table:
     schema = table.present_schema
     if not table.file.exists():
         return schema.empty_table()
-    stored = pq.read_table(table.file)
-    if set(stored.column_names) >= set(schema.names):
+    if set(pq.read_schema(table.file).names) >= set(schema.names):
         return table.load()
+    stored = pq.read_table(table.file)
     columns = [
         stored[field.name] if field.name in stored.column_names else pa.nulls(len(stored), field.type)
         for field in schema

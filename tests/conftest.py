@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +31,14 @@ SCALE = Scale(users=943, items=1682, ratings=100_000, max_userid=900_000, max_it
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def run_module(module: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m module` in the root with these settings, and waits."""
+def run_module(
+    module: str, *arguments: str, base: Mapping[str, str] = os.environ, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m module` in the root with these settings on top of an environment, and waits."""
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
-        env={**os.environ, **env},
+        env={**base, **env},
         capture_output=True,
         text=True,
         timeout=600,
@@ -44,9 +46,9 @@ def run_module(module: str, *arguments: str, **env: str) -> subprocess.Completed
     )
 
 
-def succeed(module: str, *arguments: str, **env: str) -> str:
+def succeed(module: str, *arguments: str, base: Mapping[str, str] = os.environ, **env: str) -> str:
     """As `run_module`; fails the test unless the status is 0. Returns what was printed."""
-    done = run_module(module, *arguments, **env)
+    done = run_module(module, *arguments, base=base, **env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -78,12 +80,7 @@ def _needs_artefacts(item: pytest.Item) -> bool:
 def run_stages(data: Path, artefacts: Path, environment: dict[str, str]) -> Offline:
     """Runs all stages of offline/, whatever the tests do to this process's environment meanwhile."""
     env = {"DATA_DIR": str(data), "ARTEFACTS_DIR": str(artefacts)}
-    command = [sys.executable, "-m", "offline"]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**environment, **env}, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Offline(env, data, artefacts, printed=done.stdout)
+    return Offline(env, data, artefacts, printed=succeed("offline", base=environment, **env))
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,8 @@ from benchmarks.loop.replay import count_again, kept_out
 from benchmarks.loop.shop import Shop, send
 from benchmarks.quality.comparison import difference, summary
 from benchmarks.quality.list_metrics import accuracy
-from benchmarks.report import charts_folder, machine, measured_on, read_report, table, write_report
+from benchmarks.quality.tables import with_interval
+from benchmarks.report import charts_folder, machine, measured_on, read_report, table, value_in, write_report
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Float32Array, Float64Array
 from data_exchange_center.columns import Column
@@ -209,9 +210,10 @@ def tables(report: dict[str, Any]) -> str:
     for metric in (EXPECTED, RECALL):
         rows: list[list[object]] = []
         for one in rounds:
-            cells = [_with_interval(one["systems"][name][metric]) for name in SYSTEMS]
+            cells = [with_interval(one["systems"][name][metric]) for name in SYSTEMS]
             gains = [one.get(name, {}).get(metric) for name in ("gain", "gain_over_never_retrained")]
-            rows.append([one["round"], *cells, *(_with_interval(gain, "+") if gain else "" for gain in gains)])
+            gained = [value_in(gain["value"], gain["interval"], "+.3f") if gain else "" for gain in gains]
+            rows.append([one["round"], *cells, *gained])
         headers = ["retrainings", *SYSTEMS, "gain on the round before", "gain over never retrained"]
         parts += [f"{metric.capitalize()}:", table(rows, headers)]
     rows = [
@@ -224,11 +226,6 @@ def tables(report: dict[str, Any]) -> str:
 
 def _gate(one: dict[str, Any]) -> str:
     return {True: "promoted", False: "refused", None: ""}[one.get("promoted")]
-
-
-def _with_interval(measured: dict[str, Any], sign: str = "") -> str:
-    low, high = measured["interval"]
-    return f"{measured['value']:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.quality.comparison import verdict
-from benchmarks.report import machine, table, write_report
+from benchmarks.report import machine, table, value_in, write_report
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import FloatArray
 from data_exchange_center.columns import Column, Split
@@ -133,7 +133,7 @@ def main() -> None:
         [
             line["variant"],
             f"{line['valid_auc']:.4f}",
-            f"{line['difference']:+.4f} ({line['interval'][0]:+.4f} to {line['interval'][1]:+.4f})",
+            value_in(line["difference"], line["interval"]),
             line["verdict"],
         ]
         for line in lines

@@ -20,7 +20,7 @@ from benchmarks.quality.comparison import difference, summary
 from benchmarks.quality.list_metrics import PerUser
 from benchmarks.quality.sequence_encoders import GRUTower, SASRecTower, fit_next_liked
 from benchmarks.quality.tables import with_interval
-from benchmarks.report import Report, machine, measured_on, table, write_report
+from benchmarks.report import Report, machine, measured_on, table, value_in, write_report
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import Int64Array
 from data_exchange_center.documents import TowerShape
@@ -148,7 +148,7 @@ def encoder_tables(report: Report) -> str:
         for name, encoder in encoders.items()
     ]
     differences: list[list[object]] = [
-        [name, metric, f"{d['value']:+.4f} ({d['interval'][0]:+.4f} to {d['interval'][1]:+.4f})", d["verdict"]]
+        [name, metric, value_in(d["value"], d["interval"]), d["verdict"]]
         for name, encoder in encoders.items()
         for metric, d in encoder["difference"].items()
     ]

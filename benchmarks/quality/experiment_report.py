@@ -87,6 +87,14 @@ def sample_ratio(counts: Sequence[int], weights: Sequence[float]) -> float:
     return float(stats.chisquare(counts, expected).pvalue)
 
 
+def mean_interval(values: FloatArray) -> Interval:
+    """Student's interval of the mean of [n] values, of which there are two at least."""
+    spread = float(values.std(ddof=1)) / math.sqrt(len(values))
+    half = spread * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    mean = float(values.mean())
+    return mean - half, mean + half
+
+
 def welch(first: FloatArray, other: FloatArray) -> tuple[float, Interval]:
     """The p-value of Welch's test, and the interval of the difference of the means: [n], [m] one value a user."""
     test = stats.ttest_ind(other, first, equal_var=False)
@@ -150,15 +158,12 @@ def report(
     for arm, of_arm in zip(arms, of_arms, strict=True):
         if len(of_arm) < 2:
             raise ReportError(f"arm {arm} has {len(of_arm)} users, an interval needs two: let the experiment run on.")
-    rates = []
-    for arm, of_arm in zip(arms, of_arms, strict=True):
-        spread = float(of_arm.std(ddof=1)) / math.sqrt(len(of_arm))
-        half = spread * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(of_arm) - 1))
-        mean = float(of_arm.mean())
-        rates.append(ArmRate(arm, len(of_arm), mean, (mean - half, mean + half)))
     sizes_p = sample_ratio([len(of_arm) for of_arm in of_arms], weights)
     return ExperimentReport(
-        arms=tuple(rates),
+        arms=tuple(
+            ArmRate(arm, len(of_arm), float(of_arm.mean()), mean_interval(of_arm))
+            for arm, of_arm in zip(arms, of_arms, strict=True)
+        ),
         differences=tuple(
             difference(arm, of_arms[0], of_arm, seed) for arm, of_arm in zip(arms[1:], of_arms[1:], strict=True)
         ),

@@ -25,7 +25,7 @@ from benchmarks.quality.preferences import preference, preferences
 from benchmarks.quality.preferences import told as preferences_told
 from benchmarks.quality.shadow_report import ShadowReport, shadow_report
 from benchmarks.quality.shadow_report import told as shadow_told
-from benchmarks.report import machine, measured_on, table, write_report
+from benchmarks.report import machine, measured_on, table, value_in, write_report
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import FloatArray, Int64Array
 from data_exchange_center.columns import Column, LogColumn
@@ -92,13 +92,12 @@ def _place(arms: Sequence[str], labels: dict[str, int]) -> int:
 def shown(experiment: Experiment, found: TakingPart, content: ExperimentReport) -> str:
     """One experiment, as Markdown."""
     rates: list[list[object]] = [
-        [arm.arm, f"{arm.users:,}", f"{arm.rate:.4f} ({arm.interval[0]:.4f} to {arm.interval[1]:.4f})"]
-        for arm in content.arms
+        [arm.arm, f"{arm.users:,}", value_in(arm.rate, arm.interval, ".4f")] for arm in content.arms
     ]
     gains: list[list[object]] = [
         [
             gain.arm,
-            f"{gain.value:+.4f} ({gain.interval[0]:+.4f} to {gain.interval[1]:+.4f})",
+            value_in(gain.value, gain.interval),
             f"{gain.bootstrap[0]:+.4f} to {gain.bootstrap[1]:+.4f}",
             f"{gain.p:.3g}",
         ]

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.quality.experiment_report import ReportError
-from benchmarks.report import table
+from benchmarks.quality.experiment_report import ReportError, mean_interval
+from benchmarks.report import table, value_in
 from data_exchange_center.arrays import FloatArray
 from data_exchange_center.columns import Column, LogColumn
-from offline.metrics import CONFIDENCE, Interval
+from offline.metrics import Interval
 from online.experiments import INTERLEAVED, Experiment
 
 
@@ -68,27 +68,24 @@ def preference(of_users: FloatArray) -> Preference:
             f"{len(of_users)} users liked an item of an interleaved list, and no two of them prefer otherwise: let the "
             "experiment run on."
         )
-    test = stats.ttest_1samp(of_users, 0)
-    bounds = test.confidence_interval(CONFIDENCE)
     return Preference(
         users=len(of_users),
         for_second=int((of_users > 0).sum()),
         for_first=int((of_users < 0).sum()),
         value=float(of_users.mean()),
-        interval=(float(bounds.low), float(bounds.high)),
-        p=float(test.pvalue),
+        interval=mean_interval(of_users),
+        p=float(stats.ttest_1samp(of_users, 0).pvalue),
     )
 
 
 def told(experiment: Experiment, found: Preference) -> str:
     """An interleaved experiment, as Markdown."""
     first, second = (arm.name for arm in experiment.arms)
-    low, high = found.interval
     row: list[object] = [
         f"{found.users:,}",
         f"{found.for_first:,}",
         f"{found.for_second:,}",
-        f"{found.value:+.4f} ({low:+.4f} to {high:+.4f})",
+        value_in(found.value, found.interval),
         f"{found.p:.3g}",
     ]
     columns = [

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from benchmarks.quality.experiment_report import user_means
-from benchmarks.report import table
+from benchmarks.quality.experiment_report import mean_interval, user_means
+from benchmarks.report import table, value_in
 from data_exchange_center.columns import Column, LogColumn
-from offline.metrics import CONFIDENCE, Interval
+from offline.metrics import Interval
 from online_to_offline.s2_training_rows import LIST_KEY
 
 LIKED, OTHER = "_liked", "_other"  # suffixes of the columns of pairs
@@ -60,11 +59,7 @@ def over_users(users: pd.Series, values: pd.Series) -> Mean | None:
     _, of_users = user_means(users.to_numpy(np.int64), values.to_numpy(np.float64))
     if len(of_users) < 2:
         return None
-    mean = float(of_users.mean())
-    if not np.ptp(of_users):  # of which SciPy warns
-        return Mean(len(of_users), mean, (mean, mean))
-    bounds = stats.ttest_1samp(of_users, 0).confidence_interval(CONFIDENCE)
-    return Mean(len(of_users), mean, (float(bounds.low), float(bounds.high)))
+    return Mean(len(of_users), float(of_users.mean()), mean_interval(of_users))
 
 
 def pairs(shown: pd.DataFrame, exposures: pd.DataFrame) -> pd.DataFrame:
@@ -79,9 +74,9 @@ def pairs(shown: pd.DataFrame, exposures: pd.DataFrame) -> pd.DataFrame:
     columns = [*LIST_KEY, Column.USERID, LogColumn.POSITION, LogColumn.SHADOW_POSITION]
     scored = shown.loc[shown[LogColumn.SHADOW_POSITION] > 0, columns]
     likes = exposures.loc[exposures[Column.LABEL] == 1, [*LIST_KEY, LogColumn.POSITION]]
-    is_liked = scored.merge(likes, on=[*LIST_KEY, LogColumn.POSITION], how="left", indicator=True)["_merge"] == "both"
-    liked, other = scored[is_liked.to_numpy()], scored[~is_liked.to_numpy()]
-    return liked.merge(other, on=[*LIST_KEY, Column.USERID], suffixes=(LIKED, OTHER))
+    marked = scored.merge(likes, on=[*LIST_KEY, LogColumn.POSITION], how="left", indicator="found")
+    is_liked = marked.pop("found") == "both"
+    return marked[is_liked].merge(marked[~is_liked], on=[*LIST_KEY, Column.USERID], suffixes=(LIKED, OTHER))
 
 
 def shadow_report(shown: pd.DataFrame, exposures: pd.DataFrame) -> ShadowReport:
@@ -118,9 +113,7 @@ def told(version: str, found: ShadowReport) -> str:
         "the shadow's gain": found.difference,
     }
     rows: list[list[object]] = [
-        [name, f"{mean.users:,}", f"{mean.value:.4f} ({mean.interval[0]:.4f} to {mean.interval[1]:.4f})"]
-        if mean
-        else [name, "", "too few users"]
+        [name, f"{mean.users:,}", value_in(mean.value, mean.interval, ".4f")] if mean else [name, "", "too few users"]
         for name, mean in names.items()
     ]
     return f"## Version {version} in the shadow of {found.lists:,} lists\n\n" + table(rows, ["", "users", "mean, 95 %"])

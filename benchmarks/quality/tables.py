@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.report import Report, measured_on, table
+from benchmarks.report import Report, measured_on, table, value_in
 
 COLUMNS = (
     ("recall@10", "recall@50", "recall@200", "ndcg@10", "ndcg@50"),
@@ -16,8 +16,7 @@ def with_interval(metric: Any) -> str:
     """A metric, with its interval where it has one."""
     if not isinstance(metric, Mapping):
         return f"{metric:.3f}"
-    low, high = metric["interval"]
-    return f"{metric['value']:.3f} ({low:.3f} to {high:.3f})"
+    return value_in(metric["value"], metric["interval"], ".3f")
 
 
 def _introduction(report: Report) -> list[str]:
@@ -46,7 +45,7 @@ def _systems(report: Report) -> list[str]:
 
 def _differences(report: Report) -> str:
     lines: list[list[object]] = [
-        [what, metric, f"{d['value']:+.3f} ({d['interval'][0]:+.3f} to {d['interval'][1]:+.3f})", d["verdict"]]
+        [what, metric, value_in(d["value"], d["interval"], "+.3f"), d["verdict"]]
         for what, metrics in report["differences"].items()
         for metric, d in metrics.items()
     ]
@@ -80,8 +79,7 @@ def _new_users(report: Report) -> str:
     lines: list[list[object]] = []
     for events, metrics in users["by_events"].items():
         gain = metrics["gain over popularity"]["ndcg@10"]
-        low, high = gain["interval"]
-        shown = f"{gain['value']:+.3f} ({low:+.3f} to {high:+.3f})"
+        shown = value_in(gain["value"], gain["interval"], "+.3f")
         lines.append([events, *(with_interval(metrics[name]) for name in ("ndcg@10", "recall@50")), shown])
     return table(lines, ["events of a new user", "ndcg@10", "recall@50", "gain of ndcg@10 over popularity"])
 
@@ -91,11 +89,10 @@ def _one_event(report: Report) -> list[str]:
     if not event:
         return []
     gain = event["gain"]["ndcg@10"]
-    low, high = gain["interval"]
     shared, unchanged = event["shared_items@50"], event["lists_unchanged"]
     return [
         f"One more event leaves {shared:.1%} of the top 50 in the list, and {unchanged:.1%} of the lists as they were; "
-        f"NDCG@10 {gain['value']:+.4f} ({low:+.4f} to {high:+.4f})."
+        f"NDCG@10 {value_in(gain['value'], gain['interval'])}."
     ]
 
 

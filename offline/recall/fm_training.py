@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from data_exchange_center.arrays import Float32Array
+from data_exchange_center.arrays import Float32Array, Float64Array
 from offline.batches import in_memory
 from offline.distributed import Share, counted, objective, summed
 from offline.fitting import BestEpoch, Schedule, batch_size, run_epochs, training_device
@@ -78,13 +78,8 @@ def fit_retrieval(
     frequency = counted(np.bincount(positives.items, minlength=fit.item_count)).astype(np.float64)
     with torch.no_grad():  # the softmax of popularity is where training begins
         model.items.weight[1:, -1] = torch.log(torch.from_numpy((frequency[1:] + 1) / (frequency.sum() + 1)))
-    drawn_by = frequency**0.75
-    drawn_by[1:] += 1e-3 * drawn_by.mean()  # every item of the catalogue can be drawn; the unknown one cannot
-    softmax = (
-        _SampledSoftmax(model, l2, torch.from_numpy(drawn_by))
-        if is_sampled(fit.item_count)
-        else _FullSoftmax(model, l2)
-    )
+    is_large = is_sampled(fit.item_count)
+    softmax = _SampledSoftmax(model, l2, frequency) if is_large else _FullSoftmax(model, l2)
     # All positives of one user share its row of scores, so an epoch costs users × items, not positives × items.
     matrix = positives.matrix()
     active = np.flatnonzero(matrix.getnnz(axis=1))
@@ -126,8 +121,10 @@ class _FullSoftmax:
 class _SampledSoftmax:
     """Over items that are drawn for each step."""
 
-    def __init__(self, model: FactorizationMachine, l2: float, drawn_by: Tensor) -> None:
-        self.model, self.l2, self.drawn_by = model, l2, drawn_by
+    def __init__(self, model: FactorizationMachine, l2: float, frequency: Float64Array) -> None:
+        drawn_by = frequency**0.75
+        drawn_by[1:] += 1e-3 * drawn_by.mean()  # every item of the catalogue can be drawn; the unknown one cannot
+        self.model, self.l2, self.drawn_by = model, l2, torch.from_numpy(drawn_by)
 
     def batch(self, positives: sp.csr_matrix) -> tuple[Tensor, ...]:
         """What a step needs: its positives' users, among those of the step, and items, and the drawn items."""

@@ -39,6 +39,8 @@ from data_exchange_center.stage import run_stage
 from data_exchange_center.tables import rows_by_key, to_matrix
 from data_exchange_center.triton_models import RANKER
 from data_exchange_center.user_state import liked_genres
+from offline.recall.sequence_tower import SequenceTower
+from offline.recall.sequence_training import user_vectors
 from offline_to_online.exported_model import TrainedModel, trained_ranker, trained_tower, weight_difference
 from offline_to_online.loader import LOADER_TIMEOUT, how_many_checked, rows_to_check
 from offline_to_online.rank import expected_features
@@ -80,7 +82,6 @@ READS = (
 )
 WRITES: Artefacts = ()
 
-TOWER_USERS = 4096  # at a time: each takes some 150 KB on the way to its vector
 NICENESS = 10  # of a check beside requests
 SHOWN = 10  # differences of a kind in the printed table
 
@@ -186,8 +187,8 @@ def differences_by_kind(settings: Settings, pace: Pace = AT_ONCE) -> Kinds:
     yield f"the last impressions of {how_many[0]}", users.differences
 
     sequences = users.found
-    parts = zip(*(torch.from_numpy(column).split(TOWER_USERS) for column in users.expected), strict=True)
-    vectors = np.concatenate([tower.outputs(part)[0] for part in parts])
+    assert isinstance(tower.module, SequenceTower)
+    vectors = user_vectors(tower.module, *map(torch.from_numpy, users.expected))
     # Users without impressions have no vector.
     with_rows = sequences[0].any(axis=1, keepdims=True)
     in_redis = np.where(with_rows, users.vectors, 0)

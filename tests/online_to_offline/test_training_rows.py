@@ -1,8 +1,15 @@
 """Establishes which list an event answers, and what of a list was seen and passed over."""
 
-import pandas as pd
+from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_exchange_center import catalogue
 from data_exchange_center.columns import Column, LogColumn
+from online_to_offline.s1_log_to_tables import drained
 from online_to_offline.s2_training_rows import (
     ACTED_BY,
     BY_NAME,
@@ -65,3 +72,15 @@ def test_what_was_passed_over_above_the_last_act_is_an_exposed_negative() -> Non
     columns = [ITEM, PLACE, LogColumn.ACTED, Column.LABEL]
     # Item 15 stands below the last act; the second list was not acted on.
     assert seen[columns].to_numpy().tolist() == [[10, 1, 0, 0], [11, 2, 1, 0], [13, 4, 0, 0], [14, 5, 1, 1]]
+
+
+def test_a_log_drained_before_a_column_was_declared_keeps_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARTEFACTS_DIR", str(tmp_path))
+    table = catalogue.IMPRESSIONS_LOG
+    table.file.parent.mkdir(parents=True)
+    older = pa.table({name: pa.nulls(2, table.present_schema.field(name).type) for name in table.present_schema.names})
+    pq.write_table(older.drop_columns([LogColumn.TEAM]), table.file)
+    kept = drained(table)
+    assert kept.schema == table.present_schema and len(kept) == 2 and kept[LogColumn.TEAM].null_count == 2
