@@ -14,6 +14,7 @@ from data_exchange_center.settings import Settings
 from offline_to_online.recall.s1_user_to_redis import remove_others, users_with_rows
 from online.callers.redis_stores import redis_client
 from online.callers.redis_streams import EntryId, added
+from online.impression_log import PAUSE
 from online_to_offline import s1_log_to_tables, s2_training_rows
 from tests.conftest import Stack
 
@@ -46,6 +47,7 @@ def wait_for(client: object, stream: str, entries: int) -> None:
 
 def test_the_log_becomes_tables(own_tables: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     own = secrets.token_hex(4)  # of the requests of this test
+    time.sleep(3 * PAUSE)  # what other tests were shown is logged a moment later
     s1_log_to_tables.main()  # what other tests have left
     before = catalogue.LOG_POSITIONS.load()
     users = catalogue.USER_FILTER.load([Column.USERID])[Column.USERID].to_pylist()[-12:]
