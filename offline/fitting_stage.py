@@ -1,5 +1,6 @@
 """How a stage that fits models runs as a script: alone or on torchrun's processes, and with checkpoints."""
 
+import ctypes
 import os
 import sys
 import time
@@ -13,6 +14,8 @@ from offline.checkpoints import checkpoints_of
 from offline.distributed import process_group
 
 SECONDS_TO_TELL = 20  # more than one process may be behind another
+LARGEST_KEPT_BLOCK = 256 << 20  # bytes: what a step or an evaluation takes, but no table of a large data set
+MOST_KEPT = 1 << 30  # bytes
 
 
 def run_fitting_stage(main: Callable[[], None], file: str, reads: Artefacts) -> None:
@@ -27,6 +30,7 @@ def run_fitting_stage(main: Callable[[], None], file: str, reads: Artefacts) -> 
 
     def fit() -> None:
         try:
+            keep_freed_memory()
             with process_group(), checkpoints_of(module, reads):
                 main()
         except Exception as error:
@@ -35,6 +39,18 @@ def run_fitting_stage(main: Callable[[], None], file: str, reads: Artefacts) -> 
             raise
 
     run_stage(fit)
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep what is freed, where that is the C library.
+
+    Each training step frees what the next one takes again. Returned to the system, it would come back page by page,
+    each filled with zeros: at 38,830 items up to a third of the time of the FM's fit.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    trim_threshold, mmap_threshold = -1, -3  # their numbers in malloc.h
+    if mallopt and mallopt(mmap_threshold, LARGEST_KEPT_BLOCK):
+        mallopt(trim_threshold, MOST_KEPT)
 
 
 def _let_one_process_tell() -> None:

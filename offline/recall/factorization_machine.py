@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from data_exchange_center.arrays import Float32Array
 from offline.distributed import summed
-from offline.recall.sampled_softmax import places_of, sampled_losses
+from offline.recall.sampled_softmax import log_chances, sampled_losses
 
 
 class FactorizationMachine(nn.Module):
@@ -93,7 +93,7 @@ def sampled_softmax_loss(
         rows, positives: [n] the positives' users among the b, and their items.
         drawn, log_expected: [d] distinct items, and the log of each one's chance to be among them.
     """
-    scores = users @ items.index_select(0, drawn).T - log_expected
+    scores = torch.addmm(-log_expected, users, items.index_select(0, drawn).T)
     positive = (users.index_select(0, rows) * items.index_select(0, positives)).sum(1)
-    losses = sampled_losses(scores, rows, positive, places_of(drawn, len(items))[positives])
+    losses = sampled_losses(scores, rows, positive, log_chances(drawn, log_expected, len(items))[positives])
     return losses.sum() / summed(losses.new_tensor(float(len(losses))))

@@ -16,6 +16,7 @@ from offline.recall.sampled_softmax import draw_items, is_sampled
 
 DIM = 16
 RATED_LEARNING_RATE = 0.01
+RATED_STEPS = 200  # an epoch at most
 RETRIEVAL_USERS = 512  # a step, where there are many
 RETRIEVAL_STEPS = 10  # an epoch at least
 RETRIEVAL_LEARNING_RATE = 0.03
@@ -48,7 +49,7 @@ def fit_rated(
     model = new_model(fit, seed)
     device = model.bias.device
     columns = torch.from_numpy(fit.users), torch.from_numpy(fit.items), torch.from_numpy(fit.labels).float()
-    batches = in_memory([column.to(device) for column in columns], batch_size)
+    batches = in_memory([column.to(device) for column in columns], _rated_batch_size)
 
     def loss_of(users: Tensor, items: Tensor, labels: Tensor, share: float) -> Tensor | None:
         if not len(labels):
@@ -66,6 +67,12 @@ def fit_rated(
 
     optimizer = torch.optim.Adam(model.parameters(), lr=RATED_LEARNING_RATE, fused=True)
     return model, run_epochs(model, optimizer, train_epoch, batches.steps, schedule, f"FM rated, L2 {l2:.3g}")
+
+
+def _rated_batch_size(rows: int) -> int:
+    # A step costs all vectors, looked up or not, and their number grows with the rows: were the steps of an epoch to
+    # grow as well, ten times the data would cost a hundred times as much.
+    return max(batch_size(rows), rows // RATED_STEPS)
 
 
 def fit_retrieval(
@@ -134,8 +141,8 @@ class _SampledSoftmax:
     def loss(self, users: Tensor, rows: Tensor, positives: Tensor, drawn: Tensor, log_expected: Tensor) -> Tensor:
         """This process's addend of a step's loss."""
         of_users, catalogue = self.model.users(users), self.model.items.weight
-        of_items = catalogue.index_select(0, positives).square().sum()
-        norms = of_users.square().sum(1).index_select(0, rows).sum() + of_items
+        of_items = catalogue.square().sum(1) @ torch.bincount(positives, minlength=len(catalogue)).float()
+        norms = of_users.square().sum(1) @ torch.bincount(rows, minlength=len(users)).float() + of_items
         likelihood = sampled_softmax_loss(_with_ones(of_users), catalogue, rows, positives, drawn, log_expected)
         return likelihood + self.l2 * norms / summed(norms.new_tensor(float(len(positives))))
 

@@ -35,16 +35,23 @@ def places_of(drawn: Tensor, items: int) -> Tensor:
     return place
 
 
-def sampled_losses(scores: Tensor, rows: Tensor, positive: Tensor, own: Tensor) -> Tensor:
+def log_chances(drawn: Tensor, log_expected: Tensor, items: int) -> Tensor:
+    """[items] the log of each one's chance to be drawn, as `draw_items` tells it; inf for one that was not drawn."""
+    chances = log_expected.new_full((items,), torch.inf)
+    chances[drawn] = log_expected
+    return chances
+
+
+def sampled_losses(scores: Tensor, rows: Tensor, positive: Tensor, log_chance: Tensor) -> Tensor:
     """Negative log likelihood of each positive under the softmax over the catalogue.
 
     Args:
         scores: [b, d] of the drawn items, each less the log of its chance to be drawn.
         rows: in which row of `scores` each positive's user stands.
         positive: the positives' scores.
-        own: each positive's place among the drawn items, -1 for one that was not drawn; all three of one shape.
+        log_chance: of each positive, by `log_chances`; all three of one shape.
     """
     total = torch.logsumexp(scores, 1)[rows]
     # A positive that was drawn stands in the sum already, and counts once, by its own score.
-    share = (scores[rows, own.clamp(min=0)] - total).exp().clamp(max=1 - 1e-6) * (own >= 0)
+    share = (positive - log_chance - total).exp().clamp(max=1 - 1e-6)
     return torch.logaddexp(total + torch.log1p(-share), positive) - positive

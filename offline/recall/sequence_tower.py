@@ -20,7 +20,7 @@ from data_exchange_center.documents import TowerDocument, TowerShape
 from offline.batch_dropout import BatchDropout
 from offline.distributed import summed
 from offline.lookup import rows_of
-from offline.recall.sampled_softmax import places_of, sampled_losses
+from offline.recall.sampled_softmax import log_chances, places_of, sampled_losses
 
 HIDDEN = -1e4  # a logit that no softmax sees, yet finite, so that a row without any impression has no NaN
 LAG_SCALES = (2.0, 8.0, 30.0, 150.0, 4.0, 15.0, 60.0, 1000.0)  # impressions over which a head's weight falls by e
@@ -186,7 +186,8 @@ def sampled_catalogue_loss(
     hidden = place[seen[1]]
     scores = scores.index_put_((seen[0][hidden >= 0], hidden[hidden >= 0]), scores.new_tensor(HIDDEN))
     rows = torch.arange(len(states), device=states.device)[:, None].expand_as(targets)
-    losses = sampled_losses(scores, rows, _target_scores(states, targets, tower), place[targets])
+    log_chance = log_chances(drawn, log_expected, len(tower.items))[targets]
+    losses = sampled_losses(scores, rows, _target_scores(states, targets, tower), log_chance)
     return (losses * weights).sum() / summed(weights.sum())
 
 
