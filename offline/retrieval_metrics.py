@@ -16,7 +16,8 @@ def top_items(
 ) -> Int64Array:
     """[n, k] exact nearest item indices by inner product, items in `seen` and the unknown one left out."""
     scores = torch.from_numpy(user_vectors[users]) @ torch.from_numpy(item_vectors).T
-    scores[torch.from_numpy(seen[users].toarray() != 0)] = -torch.inf
+    own = seen[users].tocoo()
+    scores[torch.from_numpy(own.row.astype(np.int64)), torch.from_numpy(own.col.astype(np.int64))] = -torch.inf
     scores[:, 0] = -torch.inf
     result: Int64Array = torch.topk(scores, min(k, scores.shape[1] - 1)).indices.numpy()
     return result

@@ -57,7 +57,8 @@ from offline.preprocess.synthetic.scale import Scale
 from online.serving_data import ServingData
 from testkit.stack import in_force, settings_of_its_own
 
-SCALE = Scale(users=400, items=600, ratings=12_000, max_userid=400, max_itemid=600)  # 30 ratings a user
+# A young shop: 30 ratings a user, and a catalogue that they do not use up within a few rounds.
+SCALE = Scale(users=1_000, items=3_000, ratings=30_000, max_userid=1_000, max_itemid=3_000)
 ROUNDS = 3
 ROUND_SECONDS = 7 * 86_400
 LOG_SECONDS = 1.0  # after which the server has logged what it has shown
@@ -242,7 +243,7 @@ def main() -> None:
             shutil.copytree(settings.artefacts, first)
             report = simulate(settings, arguments.rounds, arguments.seed, first)
             dataset = catalogue.DATASET.load()
-    report |= {"dataset": f"generated, {SCALE.users} users", "seed": dataset.seed, "machine": machine()}
+    report |= {"dataset": f"generated, {SCALE.users:,} users", "seed": dataset.seed, "machine": machine()}
     text = tables(report)
     write_report(own, "simulate", report, text)
     print(text)

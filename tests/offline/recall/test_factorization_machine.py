@@ -63,6 +63,17 @@ def test_the_sampled_loss_estimates_the_full_one(negatives: int, monkeypatch: py
         assert abs(np.mean(naive) - full) > 0.1
 
 
+def test_the_sum_over_the_drawn_is_logsumexp_and_so_is_its_gradient() -> None:
+    torch.manual_seed(0)
+    scores = torch.cat([torch.randn(5, 40), torch.full((1, 40), -1e4), torch.arange(40.0)[None] * 50]).double()
+    scores = scores.requires_grad_()
+    found, expected = sampled_softmax.LogSumExp.apply(scores), torch.logsumexp(scores, 1)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn(7).double()
+    gradients = [torch.autograd.grad((value * weights).sum(), scores)[0] for value in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("full_softmax_items", [20_000, 0])
 def test_retrieval_recalls_more_than_popularity(full_softmax_items: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two camps, each with its own items: popularity cannot tell them apart, both softmax losses must."""

@@ -1,0 +1,59 @@
+"""Establishes that an arm searches the index that it names, on the real servers, and everybody else the served one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import flask.testing
+import pytest
+
+from data_exchange_center import catalogue
+from data_exchange_center.serving_names import ES_ALIAS, ES_ITEMID
+from data_exchange_center.settings import Settings
+from online.callers.es_caller import elasticsearch_client
+from online.main.app import create_app
+from online.main.current import ENGINE
+
+pytestmark = pytest.mark.usefixtures("served")
+
+EXPERIMENT = """
+[[experiments]]
+name = "catalogue"
+salt = "one"
+arms = [{name = "served"}, {name = "smaller", settings = {index = "%s"}}]
+"""
+
+
+@pytest.fixture
+def smaller() -> Iterator[tuple[str, set[int]]]:
+    """A copy of the served index without every second item; its name and those items."""
+    client = elasticsearch_client(Settings(), 60)
+    (served,) = client.indices.get_alias(index=ES_ALIAS).body
+    name, left_out = f"{served}-smaller", catalogue.ITEMS.load(["itemid"])["itemid"].to_pylist()[::2]
+    mappings = client.indices.get_mapping(index=served).body[served]["mappings"]
+    client.indices.create(index=name, mappings=mappings, settings={"number_of_replicas": 0})
+    try:
+        kept = {"bool": {"must_not": {"terms": {ES_ITEMID: [str(item) for item in left_out]}}}}
+        client.reindex(source={"index": served, "query": kept}, dest={"index": name}, refresh=True)
+        yield name, set(left_out)
+    finally:
+        client.indices.delete(index=name)
+        client.close()
+
+
+def test_an_arm_finds_what_is_in_its_own_index(
+    smaller: tuple[str, set[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, left_out = smaller
+    (tmp_path / "experiments.toml").write_text(EXPERIMENT % name)
+    monkeypatch.setenv("EXPERIMENTS_FILE", str(tmp_path / "experiments.toml"))
+    app = create_app(Settings())
+    client: flask.testing.FlaskClient = app.test_client()
+    found: dict[str, list[set[int]]] = {"served": [], "smaller": []}
+    for user in catalogue.USER_FILTER.load()["userid"].to_pylist()[:40]:
+        answer = client.get(f"/recommend?userid={user}&size=20").json
+        assert answer is not None and "degraded" not in answer and len(answer["items"]) == 20
+        found[answer["experiments"]["catalogue"]].append({item["itemid"] for item in answer["items"]})
+    app.extensions[ENGINE].close()
+    assert len(found["served"]) > 5 and len(found["smaller"]) > 5
+    assert all(items & left_out for items in found["served"])
+    assert not any(items & left_out for items in found["smaller"])
