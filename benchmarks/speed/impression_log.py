@@ -37,7 +37,7 @@ from services.readiness import responds
 from testkit.stack import free_ports
 
 BLOCK, LEFT_OUT = 50, 10  # users of a block; the first ones find the caches of the block before
-PAIRS, WARM_UP_PAIRS = 40, 4
+PAIRS, WARM_UP_PAIRS = 160, 4
 CLIENTS, SECONDS, TURNS = 16, 4.0, 3  # under load: seconds of a turn, turns of each server
 START_SECONDS = 60.0
 RESAMPLES = 2_000
