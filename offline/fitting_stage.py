@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_exchange_center.artefact import Artefacts
-from data_exchange_center.settings import ROOT
+from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 from offline.checkpoints import checkpoints_of
 from offline.distributed import process_group
@@ -30,7 +30,8 @@ def run_fitting_stage(main: Callable[[], None], file: str, reads: Artefacts) -> 
 
     def fit() -> None:
         try:
-            keep_freed_memory()
+            if not Settings().training_memory_mib:  # otherwise memory counts for more than time
+                keep_freed_memory()
             with process_group(), checkpoints_of(module, reads):
                 main()
         except Exception as error:
@@ -42,7 +43,7 @@ def run_fitting_stage(main: Callable[[], None], file: str, reads: Artefacts) -> 
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc keep what is freed, where that is the C library.
+    """Lets glibc keep what is freed, from 2.35 on; another C library, or an older one, does as it always does.
 
     Each training step frees what the next one takes again. Returned to the system, it would come back page by page,
     each filled with zeros: at 38,830 items up to a third of the time of the FM's fit.

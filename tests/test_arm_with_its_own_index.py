@@ -1,5 +1,6 @@
 """Establishes that an arm searches the index that it names, on the real servers, and everybody else the served one."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,11 +50,11 @@ def test_an_arm_finds_what_is_in_its_own_index(
     app = create_app(Settings())
     client: flask.testing.FlaskClient = app.test_client()
     found: dict[str, list[set[int]]] = {"served": [], "smaller": []}
-    for user in catalogue.USER_FILTER.load()["userid"].to_pylist()[:40]:
-        answer = client.get(f"/recommend?userid={user}&size=20").json
-        assert answer is not None and "degraded" not in answer and len(answer["items"]) == 20
-        found[answer["experiments"]["catalogue"]].append({item["itemid"] for item in answer["items"]})
-    app.extensions[ENGINE].close()
+    with contextlib.closing(app.extensions[ENGINE]):
+        for user in catalogue.USER_FILTER.load()["userid"].to_pylist()[:40]:
+            answer = client.get(f"/recommend?userid={user}&size=20").json
+            assert answer is not None and "degraded" not in answer and len(answer["items"]) == 20
+            found[answer["experiments"]["catalogue"]].append({item["itemid"] for item in answer["items"]})
     assert len(found["served"]) > 5 and len(found["smaller"]) > 5
     assert all(items & left_out for items in found["served"])
     assert not any(items & left_out for items in found["smaller"])

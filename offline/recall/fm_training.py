@@ -49,7 +49,7 @@ def fit_rated(
     model = new_model(fit, seed)
     device = model.bias.device
     columns = torch.from_numpy(fit.users), torch.from_numpy(fit.items), torch.from_numpy(fit.labels).float()
-    batches = in_memory([column.to(device) for column in columns], _rated_batch_size)
+    batches = in_memory([column.to(device) for column in columns], rated_batch_size)
 
     def loss_of(users: Tensor, items: Tensor, labels: Tensor, share: float) -> Tensor | None:
         if not len(labels):
@@ -69,10 +69,11 @@ def fit_rated(
     return model, run_epochs(model, optimizer, train_epoch, batches.steps, schedule, f"FM rated, L2 {l2:.3g}")
 
 
-def _rated_batch_size(rows: int) -> int:
+def rated_batch_size(rows: int) -> int:
+    """Rows a step of `fit_rated`: as for any fit, but for RATED_STEPS an epoch at most."""
     # A step costs all vectors, looked up or not, and their number grows with the rows: were the steps of an epoch to
     # grow as well, ten times the data would cost a hundred times as much.
-    return max(batch_size(rows), rows // RATED_STEPS)
+    return max(batch_size(rows), -(-rows // RATED_STEPS))
 
 
 def fit_retrieval(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 FULL_SOFTMAX_ITEMS = 20_000  # up to here the whole catalogue fits into every step
 NEGATIVES = 6144  # drawn a step above that
@@ -45,16 +46,18 @@ def log_chances(drawn: Tensor, log_expected: Tensor, items: int) -> Tensor:
 
 
 class LogSumExp(torch.autograd.Function):
-    """torch.logsumexp over the last of two dimensions, by softmax's passes over the scores: half as many."""
+    """torch.logsumexp(scores, 1) by softmax, whose result serves both ways: half the passes over the scores."""
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor) -> Tensor:
         """[b] of [b, d]."""
         shares = torch.softmax(scores, 1)
         ctx.save_for_backward(shares)
+        # The largest share is 1 / sum of exp(score - largest score).
         return scores.amax(1) - shares.amax(1).log()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """[b, d] of [b]."""
         (shares,) = ctx.saved_tensors
@@ -68,9 +71,10 @@ def sampled_losses(scores: Tensor, rows: Tensor, positive: Tensor, log_chance: T
         scores: [b, d] of the drawn items, each less the log of its chance to be drawn.
         rows: in which row of `scores` each positive's user stands.
         positive: the positives' scores.
-        log_chance: of each positive, by `log_chances`; all three of one shape.
+        log_chance: of each positive, by `log_chances`; all three of one shape. One that was drawn is in the sum, unless
+            its loss has no weight.
     """
     total = LogSumExp.apply(scores)[rows]
     # A positive that was drawn stands in the sum already, and counts once, by its own score.
-    share = (positive - log_chance - total).exp().clamp(max=1 - 1e-6)
+    share = (positive - log_chance - total).clamp(max=-1e-6).exp()
     return torch.logaddexp(total + torch.log1p(-share), positive) - positive

@@ -7,7 +7,7 @@ import torch
 from offline.fitting import Schedule
 from offline.recall import sampled_softmax
 from offline.recall.factorization_machine import FactorizationMachine, full_softmax_loss, sampled_softmax_loss
-from offline.recall.fm_training import fit_rated, fit_retrieval, pair_logits
+from offline.recall.fm_training import RATED_STEPS, fit_rated, fit_retrieval, pair_logits, rated_batch_size
 from offline.recall.interactions import Interactions
 from offline.recall.s2_vector_recall import popularity_vectors
 from offline.retrieval_metrics import recall_at
@@ -61,6 +61,32 @@ def test_the_sampled_loss_estimates_the_full_one(negatives: int, monkeypatch: py
     assert np.mean(corrected) == pytest.approx(full, abs=0.02)
     if negatives < 300:  # where nearly all are drawn, nearly nothing is to be corrected
         assert abs(np.mean(naive) - full) > 0.1
+
+
+def test_the_gradient_of_the_sampled_loss_is_the_full_ones_where_all_items_are_drawn() -> None:
+    torch.manual_seed(0)
+    users, items = (torch.randn(count, 8, dtype=torch.float64, requires_grad=True) for count in (20, 60))
+    hot = (torch.rand(20, 60) < 0.1).double()
+    drawn, certain = torch.arange(60), torch.zeros(60, dtype=torch.float64)
+    sampled = sampled_softmax_loss(users, items, *hot.nonzero(as_tuple=True), drawn, certain)
+    full = full_softmax_loss(users, items, hot)
+    torch.testing.assert_close(sampled, full)
+    for table in (users, items):
+        gradients = [torch.autograd.grad(loss, table, retain_graph=True)[0] for loss in (sampled, full)]
+        torch.testing.assert_close(*gradients)
+
+
+def test_a_positive_that_was_left_out_of_the_sum_has_a_finite_gradient() -> None:
+    scores, positive = torch.full((1, 3), -1e4, requires_grad=True), torch.tensor([5.0], requires_grad=True)
+    losses = sampled_softmax.sampled_losses(scores, torch.tensor([0]), positive, torch.zeros(1))
+    (losses * 0).sum().backward()
+    assert positive.grad is not None and scores.grad is not None
+    assert positive.grad.isfinite().all() and scores.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("rows", [5_000, 754_277, 7_542_770, 94_000_001])
+def test_an_epoch_of_many_rated_rows_takes_no_more_steps(rows: int) -> None:
+    assert -(-rows // rated_batch_size(rows)) <= RATED_STEPS
 
 
 def test_the_sum_over_the_drawn_is_logsumexp_and_so_is_its_gradient() -> None:
