@@ -222,7 +222,19 @@ def tables(report: dict[str, Any]) -> str:
         for one in rounds
     ]
     parts += ["Share of the catalogue in some list:", table(rows, ["retrainings", *SYSTEMS, "events", "gate"])]
+    parts += ["What each retraining gained on the rows that the gate compares both models on:", _gained(rounds)]
     return "\n\n".join(parts) + "\n"
+
+
+def _gained(rounds: list[dict[str, Any]]) -> str:
+    """The gate's differences: the same users in the same state, and so without what they have used up since."""
+    gates = {one["round"] + 1: one["gate"] for one in rounds if one.get("gate")}
+    names = list(next(iter(gates.values()), {}))
+    rows = [
+        [number, *(value_in(m["difference"]["value"], m["difference"]["interval"], "+.3f") for m in gate.values())]
+        for number, gate in gates.items()
+    ]
+    return table(rows, ["retraining", *names])
 
 
 def _gate(one: dict[str, Any]) -> str:
