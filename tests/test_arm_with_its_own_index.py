@@ -6,6 +6,7 @@ from pathlib import Path
 
 import flask.testing
 import pytest
+from elasticsearch import helpers
 
 from data_exchange_center import catalogue
 from data_exchange_center.serving_names import ES_ALIAS, ES_ITEMID
@@ -34,7 +35,8 @@ def smaller() -> Iterator[tuple[str, set[int]]]:
     client.indices.create(index=name, mappings=mappings, settings={"number_of_replicas": 0})
     try:
         kept = {"bool": {"must_not": {"terms": {ES_ITEMID: [str(item) for item in left_out]}}}}
-        client.reindex(source={"index": served, "query": kept}, dest={"index": name}, refresh=True)
+        helpers.reindex(client, served, name, query={"query": kept})
+        client.indices.refresh(index=name)
         yield name, set(left_out)
     finally:
         client.indices.delete(index=name)

@@ -12,20 +12,18 @@ STEPS = """
 import resource, torch
 torch.set_num_threads(1)
 from offline.fitting_stage import keep_freed_memory
-{first}
+keep_freed_memory()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def step():
-    return torch.ones(2_000_000) + torch.ones(2_000_000)
+    return [torch.ones(5_000_000) for _ in range(8)]
 for _ in range(3):
     step()
 before = faults()
-for _ in range(10):
+for _ in range(5):
     step()
 print(faults() - before)
 """
-
-
 LIBRARY, VERSION = platform.libc_ver()
 
 
@@ -34,8 +32,5 @@ LIBRARY, VERSION = platform.libc_ver()
     reason="only glibc from 2.35 on can be told to keep so much",
 )
 def test_a_step_fills_no_page_that_the_step_before_has_freed() -> None:
-    kept, given_back = (
-        int(subprocess.check_output([sys.executable, "-c", STEPS.format(first=first)], text=True, cwd=ROOT))
-        for first in ("keep_freed_memory()", "")
-    )
-    assert kept < given_back / 3
+    faults = int(subprocess.check_output([sys.executable, "-c", STEPS], text=True, cwd=ROOT))
+    assert faults < 5_000  # of the 195,000 pages that five steps take

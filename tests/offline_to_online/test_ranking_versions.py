@@ -78,7 +78,8 @@ def pointer(served: Stack) -> PromotedVersions:
 
 
 def test_every_list_is_of_the_version_that_it_names(pair: tuple[int, int], served: Stack) -> None:
-    report = promotions.measure(Settings(), served_userids()[:40], pair, switches=6)
+    # Few enough clients that no service is late: what is tested is the switch, not the load.
+    report = promotions.measure(Settings(), served_userids()[:40], pair, switches=6, clients=4)
     assert promotions.is_good(report), report
     assert set(report["lists_by_version"]) == {str(version) for version in pair} and report["requests"] > 200
     assert report["users_whose_lists_differ"] > 30 and report["late_most_ms"] < 600
