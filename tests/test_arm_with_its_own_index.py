@@ -9,8 +9,9 @@ import pytest
 from elasticsearch import helpers
 
 from data_exchange_center import catalogue
-from data_exchange_center.serving_names import ES_ALIAS, ES_ITEMID
+from data_exchange_center.serving_names import ES_ALIAS, ES_VECTOR
 from data_exchange_center.settings import Settings
+from offline_to_online.recall.item_index import create_index, fill_index
 from online.callers.es_caller import elasticsearch_client
 from online.main.app import create_app
 from online.main.current import ENGINE
@@ -30,14 +31,12 @@ def smaller() -> Iterator[tuple[str, set[int]]]:
     """A copy of the served index without every second item; its name and those items."""
     client = elasticsearch_client(Settings(), 60)
     (served,) = client.indices.get_alias(index=ES_ALIAS).body
-    name, left_out = f"{served}-smaller", catalogue.ITEMS.load(["itemid"])["itemid"].to_pylist()[::2]
-    mappings = client.indices.get_mapping(index=served).body[served]["mappings"]
-    client.indices.create(index=name, mappings=mappings, settings={"number_of_replicas": 0})
+    name, left_out = f"{served}-smaller", set(catalogue.ITEMS.load(["itemid"])["itemid"].to_pylist()[::2])
+    content = [hit["_source"] for hit in helpers.scan(client, index=served) if int(hit["_id"]) not in left_out]
+    create_index(client, name, len(content[0][ES_VECTOR]))
     try:
-        kept = {"bool": {"must_not": {"terms": {ES_ITEMID: [str(item) for item in left_out]}}}}
-        helpers.reindex(client, served, name, query={"query": kept})
-        client.indices.refresh(index=name)
-        yield name, set(left_out)
+        fill_index(client, name, content)
+        yield name, left_out
     finally:
         client.indices.delete(index=name)
         client.close()
