@@ -242,6 +242,7 @@ class RankerTrial(Document):
     """One objective on valid: fitted to the lists of one half of the users, evaluated on those of the other."""
 
     objective: Objective
+    acted_on: Annotated[float, Field(description="what a list that was shown and acted on counts for in the fit")]
     epochs: int
     curve: Annotated[list[float], Field(description="NDCG@10 on valid after each epoch")]
     valid: RankerComparison
@@ -260,6 +261,7 @@ class RankerMetrics(Measured):
     """The ranking model: chosen on valid, measured on test by a model that has seen the rows of valid alone."""
 
     objective: Objective
+    acted_on: Annotated[float, Field(description="as in the chosen one of `tried`")]
     epochs: int
     tried: list[RankerTrial]
     test: RankerComparison

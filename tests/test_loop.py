@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.loop import gate, retrain
 from benchmarks.loop.contender import LatestRows
+from benchmarks.loop.evaluation import ACTING, EXPECTED, PANEL, RECALL, SYSTEMS, by_group, without_panel
 from benchmarks.loop.people import People
 from data_exchange_center import catalogue
 from data_exchange_center.columns import Column
@@ -21,7 +22,7 @@ from data_exchange_center.settings import Settings
 from offline.__main__ import recorded_name
 from offline.fitting import Schedule
 from offline.preprocess import movielens
-from offline.preprocess.readers.with_events import EVENTS_FILE, WithEvents
+from offline.preprocess.readers.with_events import EVENTS_FILE, EXPOSURES_FILE, WithEvents, with_events
 from offline.preprocess.synthetic.oracle import ORACLE_FILE, load_truth
 from offline.rank.training import HyperParameters, Rows, fit
 from testkit.stack import in_force
@@ -97,8 +98,34 @@ def test_the_gates_rows_are_those_that_no_model_was_fitted_to(artefacts: Offline
     fitted = catalogue.OFFLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID]).to_pylist()
     assert latest[-3:] == new and len(latest) == 10
     assert not {(user, item) for item in latest} & {tuple(row.values()) for row in fitted}
-    assert rows.relevant()[user][-2:] == [new[0], new[2]]
+    assert rows.relevant(alone=True)[user][-2:] == [new[0], new[2]]
     assert len(rows.before) + 10 == len(own) + 3
+
+
+def test_the_gate_asks_for_what_users_found_without_a_list_where_enough_of_them_did(
+    artefacts: Offline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the users have liked what a list showed them alone; then all of them."""
+    original = movielens.raw_data(Settings())
+    online = catalogue.ONLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID, Column.LABEL]).to_pandas()
+    users = online[Column.USERID].unique()[:USERS]
+    liked = online[(online[Column.LABEL] == 1) & online[Column.USERID].isin(users)]
+    schema, file = catalogue.EXPOSURES.present_schema, tmp_path / EXPOSURES_FILE
+    file.parent.mkdir(parents=True)
+    pq.write_table(catalogue.EVENT_RATINGS.present_schema.empty_table(), tmp_path / EVENTS_FILE)
+
+    def compared(of_lists: Any) -> gate.Gate:
+        keys = {"entry_milliseconds": of_lists[Column.USERID], "entry_number": 0, "acted": 1, "label": 1, "position": 1}
+        table = of_lists[[Column.USERID, Column.ITEMID]].assign(**keys).reindex(columns=schema.names)
+        pq.write_table(pa.Table.from_pandas(table, schema, preserve_index=False), file)
+        data = with_events(original, tmp_path)
+        return gate.compare(artefacts.artefacts, artefacts.artefacts, data, users)
+
+    first = liked[liked[Column.USERID].isin(users[: USERS // 2])]
+    monkeypatch.setattr(gate, "LEAST_USERS", 40)
+    some, none = compared(first), compared(liked)
+    assert some.alone and some.users == liked[Column.USERID].nunique() - first[Column.USERID].nunique()
+    assert not none.alone and none.users == liked[Column.USERID].nunique()
 
 
 def test_promoting_moves_everything_and_the_raw_data_go_on_with_the_events(
@@ -108,8 +135,10 @@ def test_promoting_moves_everything_and_the_raw_data_go_on_with_the_events(
     candidate, kept = tmp_path / retrain.CANDIDATE, tmp_path / "online_to_offline/event_ratings.parquet"
     event = {Column.USERID: [77], Column.ITEMID: [5], "external_userid": [None], "external_itemid": [None]}
     events = pa.table({**event, Column.RATING: [4.0], Column.TIMESTAMP: [9]}, catalogue.EVENT_RATINGS.present_schema)
-    with writing((catalogue.EVENT_RATINGS,)) as out:
+    seen = catalogue.EXPOSURES.present_schema.empty_table()
+    with writing((catalogue.EVENT_RATINGS, catalogue.EXPOSURES)) as out:
         out.save(catalogue.EVENT_RATINGS, events)
+        out.save(catalogue.EXPOSURES, seen)
     assert retrain.new_events(Settings()).tolist() == [77]
     assert retrain.prepare(Settings()) == candidate
     files = {"offline/common/a.json": "new", "offline/rank/t.parquet/1.parquet": "part", ".stages/s.json": "record"}
@@ -125,13 +154,14 @@ def test_promoting_moves_everything_and_the_raw_data_go_on_with_the_events(
     assert kept.exists() and not candidate.exists() and not list((tmp_path / ".commits").iterdir())
     assert not len(retrain.new_events(Settings()))
     data = movielens.raw_data(Settings())
-    assert isinstance(data, WithEvents) and data.files[-1] == tmp_path / EVENTS_FILE
+    assert isinstance(data, WithEvents) and data.files[-2:] == [tmp_path / EVENTS_FILE, tmp_path / EXPOSURES_FILE]
     assert data.ratings().to_pylist()[-1] == {"userid": 77, "itemid": 5, "rating": 4.0, "timestamp": 9}
     assert len(data.ratings()) == len(data.original.ratings()) + 1
     # The record of the first stage names the events alike before and after they are moved.
     with in_force({"ARTEFACTS_DIR": str(candidate)}) as settings:
         assert recorded_name(candidate / EVENTS_FILE, settings) == EVENTS_FILE
     assert pq.read_table(tmp_path / EVENTS_FILE).equals(events)
+    assert pq.read_table(tmp_path / EXPOSURES_FILE).schema.equals(seen.schema)
 
 
 def test_people_like_what_suits_them_and_look_at_the_first_places_most(artefacts: Offline) -> None:
@@ -155,6 +185,33 @@ def test_people_like_what_suits_them_and_look_at_the_first_places_most(artefacts
     assert counts[:5].sum() > 2 * counts[-5:].sum() and shown.liked.mean() > alone.liked.mean()
 
 
+def test_the_panel_stays_as_it_is_while_the_others_act(artefacts: Offline) -> None:
+    truth = load_truth(artefacts.data / ORACLE_FILE)
+    last = {user: [] for user in truth.userid.tolist()}
+    people, size = People(truth, last, 1, 20), len(truth.userid)
+    assert people.in_panel.sum() == 20
+    before = people.expected()
+    alone, shown = people.go_on(), without_panel(dict.fromkeys(truth.userid.tolist(), [3, 2]), people)
+    assert len(shown) == size - 20 == len(alone.user) / 10
+    assert not people.in_panel[alone.user].any() and not people.in_panel[people.look(shown).user].any()
+    after = people.expected()
+    assert (after[people.in_panel] == before[people.in_panel]).all()
+    assert (after[~people.in_panel] != before[~people.in_panel]).any(axis=1).all()
+
+
+def test_each_group_of_users_is_compared_with_itself(artefacts: Offline) -> None:
+    truth = load_truth(artefacts.data / ORACLE_FILE)
+    people = People(truth, {user: [] for user in truth.userid.tolist()}, 1, 20)
+    values = np.where(people.in_panel, 0.25, 0.5)
+    acted = np.where(people.in_panel, np.nan, 1.0)
+    metrics = {name: {EXPECTED: values - place / 10, RECALL: acted} for place, name in enumerate(SYSTEMS)}
+    found = by_group(metrics, {SYSTEMS[0]: {EXPECTED: values * 2, RECALL: acted}}, people, 1)
+    assert found[PANEL]["systems"][SYSTEMS[1]] == {EXPECTED: {"value": pytest.approx(0.15), "interval": (0.15, 0.15)}}
+    gains = {group: (own["gain"][EXPECTED]["value"], own["gain"].get(RECALL)) for group, own in found.items()}
+    assert gains[PANEL] == (-0.25, None) and gains[ACTING][0] == -0.5 and gains[ACTING][1]["value"] == 0
+    assert found[ACTING]["gain_over_never_retrained"][EXPECTED]["value"] == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize("refusals", [[], ["recall@50 is lower"]])
 def test_what_is_refused_is_neither_moved_nor_loaded(
     refusals: list[str], tmp_path: Path, artefacts: Offline, monkeypatch: pytest.MonkeyPatch
@@ -165,8 +222,9 @@ def test_what_is_refused_is_neither_moved_nor_loaded(
     monkeypatch.setenv("RUN_DIR", str(tmp_path / "run"))
     monkeypatch.setattr("sys.argv", ["retrain"])
     event = {Column.USERID: [77], Column.ITEMID: [5], "external_userid": [None], "external_itemid": [None]}
-    with writing((catalogue.EVENT_RATINGS,)) as out:
+    with writing((catalogue.EVENT_RATINGS, catalogue.EXPOSURES)) as out:
         out.save(catalogue.EVENT_RATINGS, pa.table({**event, Column.RATING: [4.0], Column.TIMESTAMP: [9]}))
+        out.save(catalogue.EXPOSURES, catalogue.EXPOSURES.present_schema.empty_table())
     ran: list[str] = []
 
     def run(module: str, *_: str, **env: str) -> None:
@@ -175,7 +233,7 @@ def test_what_is_refused_is_neither_moved_nor_loaded(
             (Path(env["ARTEFACTS_DIR"]) / "offline/new.json").write_text("fitted")
 
     monkeypatch.setattr(retrain, "run", run)
-    found = gate.Gate(60, {"recall@50": metric(0.3, 0.2, -0.2, -0.1)}, refusals)
+    found = gate.Gate(60, True, {"recall@50": metric(0.3, 0.2, -0.2, -0.1)}, refusals)
     monkeypatch.setattr(retrain, "compare", lambda *_: found)
     drained = [*retrain.DRAIN, "offline"]
     if refusals:

@@ -44,7 +44,9 @@ def some_lists(count: int = 120, width: int = 20) -> TrainingLists:
     gap = features[:, :, GAP].masked_fill(candidates == 0, 0.0)
     none = torch.zeros(count, RANKER_IMPRESSIONS, dtype=torch.int64)
     labels = gap == gap.amin(1, keepdim=True)
-    return TrainingLists(np.arange(count), features, candidates, none, none, labels, np.ones(count, np.int64))
+    return TrainingLists(
+        np.arange(count), features, candidates, none, none, labels, np.ones(count, np.int64), torch.ones(count)
+    )
 
 
 # --- LambdaMART ------------------------------------------------------------------------------------------------------

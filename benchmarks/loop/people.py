@@ -47,16 +47,19 @@ class Rated:
 class People:
     """All users of a generated data set, from its end on."""
 
-    def __init__(self, truth: Truth, last_rows: Mapping[int, Sequence[int]], seed: int) -> None:
+    def __init__(self, truth: Truth, last_rows: Mapping[int, Sequence[int]], seed: int, panel: int = 0) -> None:
         """Begins where the data end.
 
         Args:
             truth: of the data set, HELD_OUT ratings before the end.
             last_rows: the items of those last ratings, by userid.
             seed: of all that they do.
+            panel: how many users, drawn at random, only ever look at lists and rate nothing more.
         """
         self._rng, self._world = np.random.default_rng(seed), truth.world()
         users, items = len(truth.userid), len(truth.itemid)
+        self.in_panel = np.zeros(users, bool)
+        self.in_panel[self._rng.permutation(users)[:panel]] = True
         own = [truth.rated[a:b] for a, b in zip(truth.rated_until[:-1], truth.rated_until[1:], strict=True)]
         since = [np.searchsorted(truth.itemid, last_rows.get(user, ())) for user in truth.userid.tolist()]
         self._rated = [np.concatenate(rows).astype(np.int64) for rows in zip(own, since, strict=True)]
@@ -92,21 +95,24 @@ class People:
         return np.searchsorted(RATINGS, noisy, side="right") + 1
 
     def go_on(self, steps: int = HELD_OUT) -> Rated:
-        """What each user rates next by themselves, as the generator has it; it counts as rated from now on."""
-        users = np.arange(len(self.userids))
-        ends = walk.phase_end_probability(self.truth.counts)
+        """What each user who acts rates next by themselves, as the generator has it; it counts as rated from now on."""
+        users = np.flatnonzero(~self.in_panel)
+        ends = walk.phase_end_probability(self.truth.counts[users])
+        at = self._at.of(users)
         items = np.empty((len(users), steps), np.int64)
         utilities = np.empty((len(users), steps))
         for now in range(steps):
-            over = np.flatnonzero(self._rng.random(len(users)) < ends)
+            ended = self._rng.random(len(users)) < ends
+            at.place[ended] = -1
+            over = users[ended]
             if len(over):
-                self._at.place[over] = -1
                 self._favourites[over] = step.draw_favourites(self._rng, len(over))
                 self._mood[over] = walk.MOOD * self._rng.normal(size=len(over))
                 self._prefer(over)
-            step.step(self._rng, self._world, self._tables, self._at, step.options(self._world, self._tables, self._at))
-            items[:, now] = self._at.last
-            utilities[:, now] = self.utilities(users, self._at.last)
+            step.step(self._rng, self._world, self._tables, at, step.options(self._world, self._tables, at))
+            items[:, now] = at.last
+            utilities[:, now] = self.utilities(users, at.last)
+        self._at.last[users], self._at.place[users] = at.last, at.place
         user, item = np.repeat(users, steps), items.ravel()
         self._take(user, item)
         return Rated(user, item, self._ratings(utilities.ravel()), np.zeros(len(user), np.int64))

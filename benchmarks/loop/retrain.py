@@ -33,7 +33,7 @@ from data_exchange_center.commit import move_together
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
 from offline.preprocess import movielens
-from offline.preprocess.readers.with_events import EVENTS_FILE, WithEvents
+from offline.preprocess.readers.with_events import EVENTS_FILE, EXPOSURES_FILE, WithEvents, with_events
 
 DRAIN = ("online_to_offline.s1_log_to_tables", "online_to_offline.s2_training_rows")
 CANDIDATE = ".candidate"  # under the root of the artefacts: on the same disk, so that moving is renaming
@@ -63,12 +63,12 @@ def new_events(settings: Settings) -> Int64Array:
 
 
 def prepare(settings: Settings) -> Path:
-    """An empty root for the new artefacts, with all events beside them; returns it."""
+    """An empty root for the new artefacts, with all events and what was seen beside them; returns it."""
     candidate = settings.artefacts / CANDIDATE
     shutil.rmtree(candidate, ignore_errors=True)
-    events = candidate / EVENTS_FILE
-    events.parent.mkdir(parents=True)
-    shutil.copyfile(catalogue.EVENT_RATINGS.existing_file(), events)
+    for table, name in ((catalogue.EVENT_RATINGS, EVENTS_FILE), (catalogue.EXPOSURES, EXPOSURES_FILE)):
+        (candidate / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(table.existing_file(), candidate / name)
     return candidate
 
 
@@ -96,7 +96,8 @@ def report(gate: Gate, events: int, settings: Settings) -> str:
     dataset = catalogue.DATASET.load()
     said = {"dataset": dataset.dataset, "seed": dataset.seed, "machine": machine(), "events": events}
     verdict = "refused: " + "; ".join(gate.refusals) if gate.refusals else "promoted"
-    lines = [measured_on(said), f"{events:,} new events; {gate.users:,} users with positives in their latest rows."]
+    what = "found something that they liked without a list" if gate.alone else "liked something"
+    lines = [measured_on(said), f"{events:,} new events; in their latest rows {gate.users:,} users {what}."]
     text = "\n\n".join([*lines, gate.table(), f"The new models are {verdict}."]) + "\n"
     write_report(settings, "retrain", {**said, **asdict(gate), "promoted": not gate.refusals}, text)
     return text
@@ -111,7 +112,7 @@ def retrain(settings: Settings) -> Gate | None:
     run("offline", ARTEFACTS_DIR=str(candidate))
     original = movielens.raw_data(settings)
     original = original.original if isinstance(original, WithEvents) else original
-    gate = compare(settings.artefacts, candidate, WithEvents(original, candidate / EVENTS_FILE), np.unique(users))
+    gate = compare(settings.artefacts, candidate, with_events(original, candidate), np.unique(users))
     print(report(gate, len(users), settings), flush=True)
     if not gate.refusals:
         promote(candidate)

@@ -13,6 +13,10 @@ each round
 4. all of it is sent as events, those of the list with the id of its request; `make retrain` drains the log, fits, asks
    the gate, promotes and loads.
 
+But for the panel: users who only ask for their list, in each round. They stay as they are, so that what their lists
+gain is what the models have learned. Those who act use up what is easiest to find, and each round's likes are harder
+to find than the last one's, for the oracle as well.
+
 After the last retraining a last round of lists is evaluated. Beside the served lists stand those of the first models,
 never retrained, whose users are as up to date; the oracle's, a ceiling that no model passes; and those of a shop that
 shows what is popular alone: its users act by the same tastes, its counts grow by what it shows, and its lists come to
@@ -27,27 +31,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.loop.contender import impressions_of, lists_of, model_after
+from benchmarks.loop.evaluation import SYSTEMS, Evaluated, by_group, coverage, evaluated, without_panel
 from benchmarks.loop.loop_chart import draw_loop
+from benchmarks.loop.loop_tables import loop_tables
 from benchmarks.loop.people import LIST_LENGTH, Lists, People, Rated
 from benchmarks.loop.replay import count_again, kept_out
 from benchmarks.loop.shop import Shop, send
-from benchmarks.quality.comparison import difference, summary
-from benchmarks.quality.list_metrics import accuracy
-from benchmarks.quality.tables import with_interval
-from benchmarks.report import charts_folder, machine, measured_on, read_report, table, value_in, write_report
+from benchmarks.report import charts_folder, machine, read_report, write_report
 from data_exchange_center import catalogue
-from data_exchange_center.arrays import Float32Array, Float64Array
 from data_exchange_center.columns import Column
 from data_exchange_center.settings import ROOT, Settings
 from data_exchange_center.stage import run_stage
-from offline.metrics import Bootstrap
 from offline.preprocess.readers.recognise import recognise
 from offline.preprocess.readers.with_events import WithEvents
 from offline.preprocess.splitting import split_users
@@ -58,15 +58,12 @@ from online.serving_data import ServingData
 from testkit.stack import in_force, settings_of_its_own
 
 # A young shop: 30 ratings a user, and a catalogue that they do not use up within a few rounds.
-SCALE = Scale(users=1_000, items=3_000, ratings=30_000, max_userid=1_000, max_itemid=3_000)
+SCALE = Scale(users=1_500, items=3_000, ratings=45_000, max_userid=1_500, max_itemid=3_000)
+PANEL = 500  # of these users
 ROUNDS = 3
 ROUND_SECONDS = 7 * 86_400
 LOG_SECONDS = 1.0  # after which the server has logged what it has shown
-RECALL = f"recall@{LIST_LENGTH}"
-EXPECTED = f"expected {RECALL}"
-SERVED, FIRST, ORACLE, POPULAR = SYSTEMS = ("recommender", "never retrained", "oracle", "popularity alone")
-
-Evaluated = dict[str, dict[str, Float64Array]]  # [users] by system and metric
+SERVED, FIRST, ORACLE, POPULAR = SYSTEMS
 
 
 def run(*command: str) -> int:
@@ -105,28 +102,6 @@ class Popularity:
         np.add.at(self._positives, rated.item[rated.liked], 1)
 
 
-def recall(lists: Lists, alone: Rated, people: People) -> Float64Array:
-    """[users] Recall of the lists against what users like by themselves; NaN for those who like nothing."""
-    relevant: dict[int, list[int]] = defaultdict(list)
-    liked = alone.liked
-    for user, item in zip(people.userids[alone.user[liked]], people.truth.itemid[alone.item[liked]], strict=True):
-        relevant[int(user)].append(int(item))
-    users = sorted(relevant)
-    values = np.full(len(people.userids), np.nan)
-    values[np.searchsorted(people.userids, users)] = accuracy(lists, relevant, users)[RECALL]
-    return values
-
-
-def coverage(lists: Lists, items: int) -> float:
-    """The share of the catalogue that stands in some list."""
-    return len({item for own in lists.values() for item in own[:LIST_LENGTH]}) / items
-
-
-def evaluated(lists: Lists, expected: Float32Array, alone: Rated, people: People) -> dict[str, Float64Array]:
-    """[users] both metrics of lists."""
-    return {EXPECTED: people.found(lists, expected), RECALL: recall(lists, alone, people)}
-
-
 def lists_of_the_first(first: Path, settings: Settings) -> Lists:
     """The lists of the models that were never retrained, on arrays; the users are as they are now.
 
@@ -135,8 +110,8 @@ def lists_of_the_first(first: Path, settings: Settings) -> Lists:
         settings: of the stack, whose drained events are what people have done since.
     """
     data = recognise(settings.raw_data, "")
-    events = catalogue.EVENT_RATINGS.file
-    ratings = (WithEvents(data, events) if events.exists() else data).ratings()
+    events, seen = catalogue.EVENT_RATINGS.file, catalogue.EXPOSURES.file
+    ratings = (WithEvents(data, events, seen) if events.exists() else data).ratings()
     with in_force({"ARTEFACTS_DIR": str(first)}):
         serving = ServingData.load()
         backends = model_after(impressions_of(split_users(ratings, 0, data.scale)), serving)
@@ -146,7 +121,7 @@ def lists_of_the_first(first: Path, settings: Settings) -> Lists:
 def one_round(
     number: int, shop: Shop, people: People, popularity: Popularity, never_retrained: Lists
 ) -> tuple[dict[str, Any], Evaluated]:
-    """Lists, their evaluation, and what people do; returns what is reported, and the metrics of each system."""
+    """Lists, their evaluation, and what people do; returns what is reported, and each system's metrics by user."""
     expected, elsewhere = people.expected(), popularity.people.expected()
     lists: dict[str, Lists] = {
         SERVED: shop.lists(people.userids.tolist(), number),
@@ -157,16 +132,12 @@ def one_round(
     alone, alone_elsewhere = people.go_on(), popularity.people.go_on()
     metrics = {name: evaluated(lists[name], expected, alone, people) for name in (SERVED, FIRST, ORACLE)}
     metrics[POPULAR] = evaluated(lists[POPULAR], elsewhere, alone_elsewhere, popularity.people)
-    acted = people.look(lists[SERVED])
+    acted = people.look(without_panel(lists[SERVED], people))
     events = send(shop, people, (acted, alone), END + (number + 1) * ROUND_SECONDS, number)
-    for rated in (alone_elsewhere, popularity.people.look(lists[POPULAR])):
+    for rated in (alone_elsewhere, popularity.people.look(without_panel(lists[POPULAR], people))):
         popularity.take(rated)
-    bootstrap = Bootstrap(people.userids, number)
-    gain = {name: difference(values, metrics[FIRST][name], bootstrap) for name, values in metrics[SERVED].items()}
     report: dict[str, Any] = {
         "round": number,
-        "gain_over_never_retrained": gain,
-        "systems": {name: summary(values, bootstrap) for name, values in metrics.items()},
         "coverage": {name: coverage(own, len(people.truth.itemid)) for name, own in lists.items()},
         "events": events,
         "events_from_lists": len(acted.user),
@@ -180,19 +151,15 @@ def simulate(settings: Settings, rounds: int, seed: int, first: Path) -> dict[st
     truth, kept = load_truth(settings.raw_data / ORACLE_FILE), kept_out()
     count_again(kept)  # as after each retraining: the server knows all that people have rated
     last = {user: [row.itemid for row in rows] for user, rows in kept.items()}
-    people, shop = People(truth, last, seed), Shop(settings)
-    popularity = Popularity(People(truth, last, seed))
+    people, shop = People(truth, last, seed, PANEL), Shop(settings)
+    popularity = Popularity(People(truth, last, seed, PANEL))
     report: dict[str, Any] = {"rounds": []}
     before: Evaluated | None = None
     for number in range(rounds + 1):
         print(f"round {number} ...", flush=True)
         shop.wait()
         of_round, metrics = one_round(number, shop, people, popularity, lists_of_the_first(first, settings))
-        if before is not None:
-            of_round["gain"] = {
-                name: difference(values, before[SERVED][name], Bootstrap(people.userids, number))
-                for name, values in metrics[SERVED].items()
-            }
+        of_round["groups"] = by_group(metrics, before, people, number)
         before = metrics
         if number < rounds:
             time.sleep(LOG_SECONDS)
@@ -201,44 +168,8 @@ def simulate(settings: Settings, rounds: int, seed: int, first: Path) -> dict[st
             of_round["promoted"], of_round["gate"] = not status, gate.get("metrics")
             of_round["log"] = catalogue.LOG_ROWS.load().model_dump()
         report["rounds"].append(of_round)
-        print(json.dumps(of_round["systems"]), flush=True)
+        print(json.dumps(of_round["groups"]), flush=True)
     return report
-
-
-def tables(report: dict[str, Any]) -> str:
-    """The report as Markdown."""
-    parts, rounds = [measured_on(report)], report["rounds"]
-    for metric in (EXPECTED, RECALL):
-        rows: list[list[object]] = []
-        for one in rounds:
-            cells = [with_interval(one["systems"][name][metric]) for name in SYSTEMS]
-            gains = [one.get(name, {}).get(metric) for name in ("gain", "gain_over_never_retrained")]
-            gained = [value_in(gain["value"], gain["interval"], "+.3f") if gain else "" for gain in gains]
-            rows.append([one["round"], *cells, *gained])
-        headers = ["retrainings", *SYSTEMS, "gain on the round before", "gain over never retrained"]
-        parts += [f"{metric.capitalize()}:", table(rows, headers)]
-    rows = [
-        [one["round"], *(f"{one['coverage'][name]:.0%}" for name in SYSTEMS), one["events"], _gate(one)]
-        for one in rounds
-    ]
-    parts += ["Share of the catalogue in some list:", table(rows, ["retrainings", *SYSTEMS, "events", "gate"])]
-    parts += ["What each retraining gained on the rows that the gate compares both models on:", _gained(rounds)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _gained(rounds: list[dict[str, Any]]) -> str:
-    """The gate's differences: the same users in the same state, and so without what they have used up since."""
-    gates = {one["round"] + 1: one["gate"] for one in rounds if one.get("gate")}
-    names = list(next(iter(gates.values()), {}))
-    rows = [
-        [number, *(value_in(m["difference"]["value"], m["difference"]["interval"], "+.3f") for m in gate.values())]
-        for number, gate in gates.items()
-    ]
-    return table(rows, ["retraining", *names])
-
-
-def _gate(one: dict[str, Any]) -> str:
-    return {True: "promoted", False: "refused", None: ""}[one.get("promoted")]
 
 
 def main() -> None:
@@ -255,8 +186,9 @@ def main() -> None:
             shutil.copytree(settings.artefacts, first)
             report = simulate(settings, arguments.rounds, arguments.seed, first)
             dataset = catalogue.DATASET.load()
-    report |= {"dataset": f"generated, {SCALE.users:,} users", "seed": dataset.seed, "machine": machine()}
-    text = tables(report)
+    name = f"generated, {SCALE.users:,} users, {PANEL:,} of them the panel"
+    report |= {"dataset": name, "seed": dataset.seed, "machine": machine()}
+    text = loop_tables(report)
     write_report(own, "simulate", report, text)
     print(text)
     print(f"wrote {draw_loop(report, charts_folder(own) / 'loop.png')}")

@@ -24,11 +24,11 @@ from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from offline.fitting import Schedule
 from offline.metrics import Bootstrap, interval
-from offline.rank.candidate_lists import Impressions, make_lists
+from offline.rank.candidate_lists import Impressions
 from offline.rank.ranker import CandidateNet
 from offline.rank.ranker_selection import half_of_users
 from offline.rank.ranker_training import TrainingLists, fit_net, new_net, score_lists
-from offline.rank.s3_candidate_ranker import VALID
+from offline.rank.s3_candidate_ranker import VALID, lists_of
 from offline.recall.interactions import read_parts
 from offline.recall.sequences import Sequences
 from offline.retrieval_metrics import ndcg_of_hits
@@ -49,12 +49,12 @@ def held_out_lists() -> tuple[TrainingLists, Float32Array, Float32Array, UInt8Ar
     """
     dataset, chosen = catalogue.DATASET.load(), catalogue.RANKER_METRICS.load()
     parts, frame = read_parts(dataset), catalogue.TRAINING_FRAME.load()
-    items = catalogue.ITEM_FEATURES.load()
-    impressions = Impressions.load(dataset.features, Sequences.of(parts.offline), frame, items)
-    funnel = VALID.funnel(parts.train)
-    lists = make_lists(impressions, funnel, frame[Column.SPLIT].to_numpy() == Split.VALID)
-    fitted = half_of_users(lists.users)
-    fit, held_out = lists.select(fitted).with_positives(), lists.select(~fitted & (lists.relevant > 0))
+    others = catalogue.ITEM_FEATURES.load(), catalogue.ACTED_LISTS.load()
+    impressions = Impressions.load(dataset.features, Sequences.of(parts.offline), frame, *others)
+    funnel, block = VALID.funnel(parts.train), frame[Column.SPLIT].to_numpy() == Split.VALID
+    lists = lists_of(impressions, funnel, block)
+    fit, alone = lists.of_half().to_fit(chosen.acted_on), lists.alone
+    held_out = alone.select(~half_of_users(alone.users) & (alone.relevant > 0))
     vectors = torch.from_numpy(funnel.knowledge.embeddings())
     net = new_net(fit, vectors.shape[1], dataset.seed)
     fit_net(net, fit, vectors, chosen.objective, Schedule[CandidateNet](chosen.epochs), dataset.seed)

@@ -63,8 +63,8 @@ def _features(backends: ArtefactBackends, own: Recommendation) -> Float32Array:
 def lambdamart_lists(parts: Parts, backends: ArtefactBackends, own: Mapping[int, Recommendation]) -> Lists:
     """The candidates of the recommender, ordered by LambdaMART on all features but the attention's."""
     frame = catalogue.TRAINING_FRAME.load()
-    features = catalogue.DATASET.load().features
-    impressions = Impressions.load(features, Sequences.of(parts.offline), frame, catalogue.ITEM_FEATURES.load())
+    features, others = catalogue.DATASET.load().features, (catalogue.ITEM_FEATURES.load(), catalogue.ACTED_LISTS.load())
+    impressions = Impressions.load(features, Sequences.of(parts.offline), frame, *others)
     block = frame[Column.SPLIT].to_numpy() == Split.TEST
     lists = make_lists(impressions, MEASURED.funnel(parts.training), block)
     if not lists.labels.any():

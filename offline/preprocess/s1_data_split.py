@@ -14,9 +14,11 @@ item that the filter holds as seen could be one that the lists are to find.
 import hashlib
 import logging
 
+import pyarrow as pa
+
 from data_exchange_center import catalogue
 from data_exchange_center.artefact import Artefacts
-from data_exchange_center.columns import Column, Split
+from data_exchange_center.columns import Column, LogColumn, Split
 from data_exchange_center.commit import writing
 from data_exchange_center.dataset import DatasetDocument
 from data_exchange_center.settings import Settings
@@ -29,10 +31,12 @@ from offline.preprocess.encoding import (
     categories_of,
     item_table,
     user_table,
+    vocabulary_index,
     with_external_ids,
     with_titles,
 )
 from offline.preprocess.readers.layout import DataSource
+from offline.preprocess.readers.with_events import LIST_KEY, WithEvents
 from offline.preprocess.splitting import SplitRatings, row_counts
 from offline.thin_data import lack
 
@@ -45,6 +49,7 @@ WRITES = (
     catalogue.ITEMS,
     catalogue.OFFLINE_IMPRESSIONS,
     catalogue.ONLINE_IMPRESSIONS,
+    catalogue.ACTED_LISTS,
 )
 
 
@@ -85,6 +90,22 @@ def dataset_document(
     )
 
 
+def acted_lists(data: DataSource, ratings: SplitRatings) -> pa.Table:
+    """Catalogue entry ACTED_LISTS: none, where a retraining has put no log beside the artefacts."""
+    schema = catalogue.ACTED_LISTS.present_schema
+    if not isinstance(data, WithEvents):
+        return schema.empty_table()
+    seen = data.seen_in_lists().to_pandas()
+    users, items = (
+        vocabulary_index(seen[name].to_numpy(), ids)
+        for name, ids in ((Column.USERID, ratings.user_ids), (Column.ITEMID, ratings.item_ids))
+    )
+    number = seen.groupby(list(LIST_KEY), sort=False).ngroup().to_numpy()
+    is_known = (users > 0) & (items > 0)  # another id's rows are all among those that are kept out
+    columns = number, users, items, seen[LogColumn.ACTED].to_numpy()
+    return pa.table([column[is_known] for column in columns], schema=schema)
+
+
 def main() -> None:
     """Reads, splits, writes."""
     settings = Settings()
@@ -104,6 +125,7 @@ def main() -> None:
         with writing(WRITES) as out:
             out.save(catalogue.OFFLINE_IMPRESSIONS, ratings.offline)
             out.save(catalogue.ONLINE_IMPRESSIONS, ratings.online)
+            out.save(catalogue.ACTED_LISTS, acted_lists(data, ratings))
             out.save(catalogue.DATASET, document)
             # After the data set, whose categories are their columns.
             out.save(catalogue.USERS, user_table(users, ratings.user_ids, categories.user))

@@ -4,6 +4,7 @@ A moment is a row of `valid` or of `test`; recall, DeepFM and all counts were fi
 makes the candidates has not seen what labels them. Recall is that of the server (array_recall.py).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +21,7 @@ from data_exchange_center.limits import RANKER_IMPRESSIONS
 from data_exchange_center.tables import to_matrix
 from data_exchange_center.user_state import liked_genres
 from offline.distributed import Share
+from offline.rank.acted_lists import ActedLists
 from offline.rank.deepfm import DeepFM
 from offline.rank.item_knowledge import ItemKnowledge
 from offline.rank.ranker import LIKE_FEATURES, CandidateKnowledge, Ranker
@@ -45,12 +47,14 @@ class Impressions:
         sequences: user, item and label of each.
         user_features: [n, 40] values of `features.user_columns`.
         items: [vocabulary, 19] values of `features.item_columns` by item_index; zeros for the unknown one.
+        acted: the lists that some of them answer.
     """
 
     features: FeatureSet
     sequences: Sequences
     user_features: UInt8Array | Int64Array
     items: Int64Array
+    acted: ActedLists
 
     @cached_property
     def flags(self) -> UInt8Array:
@@ -59,13 +63,14 @@ class Impressions:
 
     @classmethod
     def load(
-        cls, features: FeatureSet, sequences: Sequences, frame: pa.Table, item_features: pa.Table
+        cls, features: FeatureSet, sequences: Sequences, frame: pa.Table, item_features: pa.Table, acted: pa.Table
     ) -> "Impressions":
-        """From catalogue entries TRAINING_FRAME and ITEM_FEATURES."""
+        """From catalogue entries TRAINING_FRAME, ITEM_FEATURES and ACTED_LISTS."""
         items = np.zeros((sequences.item_count, len(features.item_columns)), np.int64)
         items[item_features[Column.ITEM_INDEX].to_numpy()] = to_matrix(item_features, features.item_columns, np.int64)
         items[0] = 0
-        return cls(features, sequences, to_matrix(frame, features.user_columns, np.int32), items)
+        users = to_matrix(frame, features.user_columns, np.int32)
+        return cls(features, sequences, users, items, ActedLists.of(acted, sequences))
 
 
 @dataclass(frozen=True)
@@ -84,35 +89,88 @@ class Funnel:
 
 
 def moments(block: BoolArray, sequences: Sequences) -> Int64Array:
-    """[l] rows of a block at which a list is made: each user's first row of it, and then every so many.
+    """[l] rows of a block at which a list is made: the first of each run of a user's rows, and then every so many.
 
     Args:
-        block: [n] whether the row belongs to it; a user's rows of a block are adjacent.
+        block: [n] whether the row belongs to it.
         sequences: the n rows, of several processes those of some users.
     """
     rows = np.flatnonzero(block)
     stride = max(STRIDE, -(-Share.of(len(rows)).total // MOST_LISTS))
-    first = user_state.user_starts(sequences.users[rows])
-    return rows[(np.arange(len(rows)) - first) % stride == 0]
+    return rows[(np.arange(len(rows)) - _run_starts(rows, sequences)) % stride == 0]
 
 
 def make_lists(impressions: Impressions, funnel: Funnel, block: BoolArray) -> TrainingLists:
     """The lists of a block of rows, with the features of their candidates.
 
+    A list's positives are what the user found alone, until an impression answers a list that was shown: from there on
+    the candidates, and what is liked of them, are others. See acted_lists.py.
+
     Args:
         impressions: n of them.
         funnel: fitted to rows before the block.
-        block: [n] whether the row belongs to it.
+        block: [n] whether the row belongs to it; a user's rows of a block are adjacent.
     """
+    sequences, alone = impressions.sequences, block & ~impressions.acted.answers
+    at, ends = moments(alone, sequences), _ends(alone, sequences)
+
+    def labelled(part: slice, candidates: Int64Array) -> TrainingLabels:
+        rows = at[part]
+        following = rows[:, None] + np.arange(NEXT)
+        inside = following < ends[rows][:, None]
+        following = np.minimum(following, len(sequences.items) - 1)
+        relevant = np.where(inside & (sequences.labels[following] == 1), sequences.items[following], -1)
+        return _among(candidates, relevant), (relevant >= 0).sum(axis=1), candidates > 0
+
+    return _lists_at(at, impressions, funnel, labelled)
+
+
+def lists_acted_on(impressions: Impressions, funnel: Funnel, block: BoolArray) -> TrainingLists:
+    """The lists that were shown and that rows of a block answer: what was seen of them, as far as it is recalled again.
+
+    Args:
+        impressions, funnel, block: as for `make_lists`.
+    """
+    acted, ends = impressions.acted, _ends(block, impressions.sequences)
+    lists = acted.within(block, MOST_LISTS)
+    at = acted.rows[lists]
+
+    def labelled(part: slice, candidates: Int64Array) -> TrainingLabels:
+        seen, liked = acted.seen(lists[part], ends[at[part]])
+        labels = _among(candidates, np.where(liked, seen, -1))
+        return labels, liked.sum(axis=1), _among(candidates, np.where(seen > 0, seen, -1))
+
+    return _lists_at(at, impressions, funnel, labelled)
+
+
+# Of b lists with m candidates: [b, m] positives; [b] how many there are, recalled or not; [b, m] what is a candidate.
+TrainingLabels = tuple[BoolArray, Int64Array, BoolArray]
+
+
+def _among(candidates: Int64Array, items: Int64Array) -> BoolArray:
+    """[b, m] whether a candidate is among [b, k] items, of which those below 0 are none."""
+    return np.asarray((candidates[:, :, None] == items[:, None, :]).any(axis=2))
+
+
+def _lists_at(
+    at: Int64Array,
+    impressions: Impressions,
+    funnel: Funnel,
+    labelled: Callable[[slice, Int64Array], TrainingLabels],
+) -> TrainingLists:
+    """The lists at the rows `at`, some at a time; `labelled` takes which of them, and their candidates [b, m]."""
     ranker = Ranker.unfitted(funnel.deepfm, CandidateKnowledge(funnel.knowledge))
-    at = moments(block, impressions.sequences)
-    ends = _ends(block, impressions.sequences)
     lists: TrainingLists | None = None
     for start in range(0, max(len(at), 1), LISTS_AT_A_TIME):
-        block_of_lists = _make_block(impressions, funnel, ranker, at[start : start + LISTS_AT_A_TIME], ends)
+        part = slice(start, start + LISTS_AT_A_TIME)
+        some = _make_block(impressions, funnel, ranker, at[part])
+        labels, relevant, is_candidate = labelled(part, some.candidates.numpy())
+        some.labels[:] = torch.from_numpy(labels) & (some.candidates > 0)
+        some.relevant[:] = relevant
+        some.candidates[torch.from_numpy(~is_candidate)] = 0
         # Filled in place: parts that are joined at the end would take twice the memory.
-        lists = lists or block_of_lists.empty(len(at))
-        lists.fill(start, block_of_lists)
+        lists = lists or some.empty(len(at))
+        lists.fill(start, some)
     assert lists is not None
     return lists
 
@@ -149,23 +207,29 @@ def rated_items(impressions: Impressions, funnel: Funnel, rows: Int64Array) -> T
         liked=liked,
         labels=torch.from_numpy(sequences.labels[rows][:, None] == 1),
         relevant=sequences.labels[rows],
+        weights=torch.ones(len(rows)),
     )
 
 
+def _run_starts(rows: Int64Array, sequences: Sequences) -> Int64Array:
+    """[r] where among these rows, ascending, the run of each one's begins: of adjacent rows of one user."""
+    begins = (np.diff(rows, prepend=-1) != 1) | (np.diff(sequences.users[rows], prepend=-1) != 0)
+    return user_state.user_starts(np.cumsum(begins))
+
+
 def _ends(block: BoolArray, sequences: Sequences) -> Int64Array:
-    """[n] row after the last one of the block and the user, for rows of the block."""
+    """[n] row after the last one of the run, for rows of the block."""
     rows = np.flatnonzero(block)
     last = np.zeros(len(block), np.int64)
     if len(rows):
-        starts = user_state.user_starts(sequences.users[rows])
+        starts = _run_starts(rows, sequences)
         last[rows] = rows[np.searchsorted(starts, starts, side="right") - 1] + 1
     return last
 
 
 @torch.no_grad()
-def _make_block(
-    impressions: Impressions, funnel: Funnel, ranker: Ranker, rows: Int64Array, ends: Int64Array
-) -> TrainingLists:
+def _make_block(impressions: Impressions, funnel: Funnel, ranker: Ranker, rows: Int64Array) -> TrainingLists:
+    """The lists at these rows, not labelled yet."""
     sequences = impressions.sequences
     found = _recall(impressions, funnel, rows)
     candidates = np.where(found.present, found.items + 1, 0)
@@ -175,19 +239,15 @@ def _make_block(
     inputs = ranking_inputs(impressions.features, users, items, recalled, (recent.numpy(), liked.numpy()))
     features = ranker.features(*map(torch.from_numpy, inputs))
 
-    following = rows[:, None] + np.arange(NEXT)
-    inside = following < ends[rows][:, None]
-    following = np.minimum(following, len(sequences.items) - 1)
-    relevant = np.where(inside & (sequences.labels[following] == 1), sequences.items[following], -1)
-    labels = (candidates[:, :, None] == relevant[:, None, :]).any(axis=2) & (candidates > 0)
     return TrainingLists(
         users=sequences.users[rows],
         features=features,
         candidates=torch.from_numpy(candidates),
         recent=recent,
         liked=liked,
-        labels=torch.from_numpy(labels),
-        relevant=(relevant >= 0).sum(axis=1),
+        labels=torch.zeros(candidates.shape, dtype=torch.bool),
+        relevant=np.zeros(len(rows), np.int64),
+        weights=torch.ones(len(rows)),
     )
 
 

@@ -1,6 +1,6 @@
 """Chooses on valid how the two nets of the ranking model are fitted, and measures what they are worth."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from data_exchange_center.documents import (
     RankerTrial,
     Reliability,
 )
-from offline.distributed import agreed, gathered
+from offline.distributed import agreed, gathered, summed
 from offline.fitting import Schedule
 from offline.metrics import Bootstrap, auc, calibration, interval, log_loss
 from offline.rank.ranker import CandidateNet
@@ -22,6 +22,7 @@ from offline.rank.ranker_training import TrainingLists, fit_net, new_net, score_
 from offline.retrieval_metrics import ndcg_of_hits
 
 OBJECTIVES: tuple[Objective, ...] = ("listwise", "pointwise")
+ACTED_ON = (0.1, 1.0)  # what a list that was acted on may count for, beside 0
 MOST_EPOCHS = 8
 PATIENCE, MINIMUM_GAIN = 2, 5e-4  # of NDCG@10, and of AUC
 
@@ -69,10 +70,57 @@ def compare(net: CandidateNet, lists: TrainingLists, vectors: torch.Tensor, seed
     )
 
 
-def try_objective(objective: Objective, lists: TrainingLists, vectors: torch.Tensor, seed: int) -> RankerTrial:
-    """Fits to the lists of one half of the users, and stops by NDCG@10 on those of the other."""
-    fitted = half_of_users(lists.users)
-    fit, held_out = lists.select(fitted).with_positives(), lists.select(~fitted)
+@dataclass(frozen=True)
+class OfBlock:
+    """The lists of a block of rows.
+
+    Attributes:
+        alone: labelled by what users found themselves: to be fitted to, and the measure.
+        acted_on: labelled by what they chose of what they were shown: to be fitted to at most.
+    """
+
+    alone: TrainingLists
+    acted_on: TrainingLists
+
+    def to_fit(self, weight: float) -> TrainingLists:
+        """Those with a positive; of the lists acted on each counts for so much, and at 0 there are none."""
+        own = self.alone.with_positives()
+        return own.joined(self.acted_on.with_positives().weighted(weight)) if weight else own
+
+    def of_half(self) -> "OfBlock":
+        """Those of the users that a choice is fitted to."""
+        return OfBlock(*(lists.select(half_of_users(lists.users)) for lists in (self.alone, self.acted_on)))
+
+
+def choose_objective(lists: OfBlock, vectors: torch.Tensor, seed: int) -> tuple[RankerTrial, list[RankerTrial]]:
+    """The best trial, and all of them: each objective, then the better one with lists that were acted on.
+
+    What of these lists was chosen follows from what was shown, and tells what a user prefers among it. Whether that
+    helps to find what they find alone, the lists of valid say; where valid has none of the others, they are left out.
+    """
+    tried = [try_objective(objective, 0.0, lists, vectors, seed) for objective in OBJECTIVES]
+    best = max(tried, key=_ndcg)
+    if summed(lists.acted_on.labels.sum()):
+        tried += [try_objective(best.objective, weight, lists, vectors, seed) for weight in ACTED_ON]
+    return max(tried, key=_ndcg), tried
+
+
+def _ndcg(trial: RankerTrial) -> float:
+    return trial.valid.ranker.ndcg_at_10
+
+
+def try_objective(
+    objective: Objective, acted_on: float, lists: OfBlock, vectors: torch.Tensor, seed: int
+) -> RankerTrial:
+    """Fits to the lists of one half of the users, and stops by NDCG@10 on those of the other.
+
+    Args:
+        objective: what to fit by.
+        acted_on: what a list that was acted on counts for.
+        lists: of valid.
+        vectors, seed: as for `fit_net`.
+    """
+    fit, held_out = lists.of_half().to_fit(acted_on), lists.alone.select(~half_of_users(lists.alone.users))
 
     def ndcg(net: CandidateNet) -> float:
         values = gathered(list_metrics(score_lists(net, held_out, vectors), held_out)["ndcg@10"])
@@ -82,6 +130,7 @@ def try_objective(objective: Objective, lists: TrainingLists, vectors: torch.Ten
     best = fit_net(net, fit, vectors, objective, Schedule(MOST_EPOCHS, ndcg, PATIENCE, MINIMUM_GAIN), seed)
     return RankerTrial(
         objective=objective,
+        acted_on=acted_on,
         epochs=best.epochs,
         curve=best.curve,
         valid=compare(net, held_out, vectors, seed),

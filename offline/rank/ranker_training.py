@@ -1,6 +1,6 @@
 """Fits the two nets of the ranking model: to lists of candidates, and to rated items as lists of one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class TrainingLists:
         recent, liked: [l, RANKER_IMPRESSIONS] the user's last impressions before the request.
         labels: [l, m] bool, whether the user liked it within the next impressions.
         relevant: [l] how many items the user liked there, recalled or not.
+        weights: [l] float32, what a list counts for in the loss.
     """
 
     users: Int64Array
@@ -44,6 +45,7 @@ class TrainingLists:
     liked: Tensor
     labels: Tensor
     relevant: Int64Array
+    weights: Tensor
 
     def select(self, lists: BoolArray) -> "TrainingLists":
         """Those lists."""
@@ -56,11 +58,25 @@ class TrainingLists:
             liked=self.liked[at],
             labels=self.labels[at],
             relevant=self.relevant[lists],
+            weights=self.weights[at],
         )
 
     def with_positives(self) -> "TrainingLists":
         """The lists that have a positive among their candidates: a softmax over others teaches nothing."""
         return self.select(self.labels.any(1).numpy())
+
+    def weighted(self, weight: float) -> "TrainingLists":
+        """These lists, each counting for so much."""
+        return replace(self, weights=torch.full_like(self.weights, weight))
+
+    def joined(self, others: "TrainingLists") -> "TrainingLists":
+        """These lists, and others with the same features."""
+        if not len(others.users):
+            return self  # what follows would take the memory of both
+        both = self.empty(len(self.users) + len(others.users))
+        both.fill(0, self)
+        both.fill(len(self.users), others)
+        return both
 
     def empty(self, count: int) -> "TrainingLists":
         """So many lists like these, to be filled."""
@@ -72,6 +88,7 @@ class TrainingLists:
             liked=self.liked.new_zeros(count, *self.liked.shape[1:]),
             labels=self.labels.new_zeros(count, *self.labels.shape[1:]),
             relevant=np.zeros(count, np.int64),
+            weights=self.weights.new_zeros(count),
         )
 
     def fill(self, start: int, part: "TrainingLists") -> None:
@@ -115,8 +132,11 @@ def fit_net(
     share, most = Share.of(len(lists.labels)), max(LISTS, ROWS // lists.labels.shape[1])
     size = max(min(most, share.total // STEPS), 1)
 
-    def loss_of(features: Tensor, candidates: Tensor, recent: Tensor, liked: Tensor, labels: Tensor) -> Tensor:
-        return _loss(net(features, vectors, candidates, recent, liked), labels, candidates > 0, objective)
+    def loss_of(
+        features: Tensor, candidates: Tensor, recent: Tensor, liked: Tensor, labels: Tensor, weights: Tensor
+    ) -> Tensor:
+        scores = net(features, vectors, candidates, recent, liked)
+        return _loss(scores, labels, candidates > 0, weights[:, None], objective)
 
     whole_loss = distributed.objective(net, loss_of)
 
@@ -126,7 +146,8 @@ def fit_net(
             random = torch.rand(len(batch), lists.labels.shape[1])[places]  # the same in all processes
             drawn, labels = draw_candidates(lists.labels[rows], lists.candidates[rows] > 0, random)
             at = rows[:, None], drawn
-            columns = (lists.features[at], lists.candidates[at], lists.recent[rows], lists.liked[rows], labels.float())
+            of_lists = lists.recent[rows], lists.liked[rows], labels.float(), lists.weights[rows]
+            columns = (lists.features[at], lists.candidates[at], *of_lists)
             optimizer.zero_grad()
             with rows_of_batch(places.to(device), len(batch)):
                 loss = whole_loss(*(column.to(device) for column in columns))
@@ -152,11 +173,13 @@ def draw_candidates(labels: Tensor, present: Tensor, random: Tensor | None = Non
     return drawn, labels.gather(1, drawn)
 
 
-def _loss(scores: Tensor, labels: Tensor, present: Tensor, objective: Objective) -> Tensor:
+def _loss(scores: Tensor, labels: Tensor, present: Tensor, weights: Tensor, objective: Objective) -> Tensor:
+    """This process's addend of a step's loss, of [b, m] scores and [b, 1] weights."""
     if objective == "pointwise":
-        losses = functional.binary_cross_entropy_with_logits(scores, labels, reduction="none")
-        return (losses * present).sum() / summed(present.sum())
-    return -(scores.masked_fill(~present, UNSEEN).log_softmax(1) * labels).sum() / summed(labels.sum())
+        losses, counted = functional.binary_cross_entropy_with_logits(scores, labels, reduction="none"), present
+    else:
+        losses, counted = -scores.masked_fill(~present, UNSEEN).log_softmax(1), labels
+    return (losses * (counted * weights)).sum() / summed((counted * weights).sum())
 
 
 @torch.no_grad()

@@ -24,15 +24,15 @@ from data_exchange_center.artefact import Array, StateDict
 from data_exchange_center.columns import Column, Split
 from data_exchange_center.commit import writing
 from data_exchange_center.dataset import DatasetDocument
-from data_exchange_center.documents import Objective, RankerDocument, RankerMetrics
+from data_exchange_center.documents import Objective, RankerDocument, RankerMetrics, RankerTrial
 from offline.distributed import Share, is_first, rows_of_this_process
 from offline.fitting import Schedule, state_on_cpu
 from offline.fitting_stage import run_fitting_stage
-from offline.rank.candidate_lists import Funnel, Impressions, make_lists, rated_items
+from offline.rank.candidate_lists import Funnel, Impressions, lists_acted_on, make_lists, rated_items
 from offline.rank.deepfm import deepfm_from
 from offline.rank.item_knowledge import knowledge_of
 from offline.rank.ranker import CandidateKnowledge, CandidateNet, Ranker
-from offline.rank.ranker_selection import OBJECTIVES, choose_like_epochs, compare, like_metrics, try_objective
+from offline.rank.ranker_selection import OfBlock, choose_like_epochs, choose_objective, compare, like_metrics
 from offline.rank.ranker_training import TrainingLists, fit_net, new_net
 from offline.recall.interactions import Interactions, Parts, read_parts
 from offline.recall.sequence_tower import tower_from
@@ -82,6 +82,7 @@ READS = (
     catalogue.TRAINING_FRAME,
     catalogue.FEATURE_META,
     catalogue.ITEM_FEATURES,
+    catalogue.ACTED_LISTS,
     catalogue.TOWER_META,
     catalogue.DEEPFM_META,
     *(artefact for sources in (VALID, MEASURED, SERVED) for artefact in vars(sources).values()),
@@ -115,29 +116,35 @@ def fit_and_measure(impressions: Impressions, parts: Parts, split: UInt8Array, d
     chosen_like = choose_like_epochs(rated, vectors, seed)
     like = new_net(rated, vectors.shape[1], seed)
     _go_on(like, rated, vectors, "pointwise", chosen_like[0], seed)
-    lists = make_lists(impressions, funnel, valid)
-    tried = [try_objective(objective, lists, vectors, seed) for objective in OBJECTIVES]
-    chosen = max(tried, key=lambda trial: trial.valid.ranker.ndcg_at_10)
-    rank = new_net(lists, vectors.shape[1], seed)
-    _go_on(rank, lists.with_positives(), vectors, chosen.objective, chosen.epochs, seed)
+    lists = lists_of(impressions, funnel, valid)
+    chosen, tried = choose_objective(lists, vectors, seed)
+    rank = new_net(lists.alone, vectors.shape[1], seed)
+    _go_on(rank, lists.to_fit(chosen.acted_on), vectors, chosen.objective, chosen.epochs, seed)
 
     funnel = MEASURED.funnel(parts.training)
     vectors = torch.from_numpy(funnel.knowledge.embeddings())
     rated = rated_items(impressions, funnel, np.flatnonzero(test))
-    lists = make_lists(impressions, funnel, test)
+    lists = lists_of(impressions, funnel, test)
     metrics = RankerMetrics(
         dataset=dataset.dataset,
         seed=seed,
         objective=chosen.objective,
+        acted_on=chosen.acted_on,
         epochs=chosen.epochs,
         tried=tried,
-        test=compare(rank, lists, vectors, seed),
+        test=compare(rank, lists.alone, vectors, seed),
         like_head=like_metrics(like, rated, vectors, chosen_like, seed),
     )
     drawn = np.isin(np.flatnonzero(test), drawn_rows(test, seed))
     _go_on(like, rated.select(drawn), vectors, "pointwise", -(-chosen_like[0] // GOING_ON), seed + 1)
-    _go_on(rank, lists.with_positives(), vectors, chosen.objective, -(-chosen.epochs // GOING_ON), seed + 1)
+    epochs = -(-chosen.epochs // GOING_ON)
+    _go_on(rank, lists.to_fit(chosen.acted_on), vectors, chosen.objective, epochs, seed + 1)
     return Nets(like, rank, metrics)
+
+
+def lists_of(impressions: Impressions, funnel: Funnel, block: BoolArray) -> OfBlock:
+    """Both kinds of lists of a block; arguments as for `make_lists`."""
+    return OfBlock(make_lists(impressions, funnel, block), lists_acted_on(impressions, funnel, block))
 
 
 def _go_on(
@@ -147,11 +154,15 @@ def _go_on(
         fit_net(net, lists, vectors, objective, Schedule[CandidateNet](epochs), seed)
 
 
+def _said(trial: RankerTrial) -> str:
+    return f"{trial.objective}, lists acted on {trial.acted_on:g}" if trial.acted_on else trial.objective
+
+
 def report(metrics: RankerMetrics) -> None:
     """Prints what was chosen and measured."""
     print(f"data set {metrics.dataset}, {metrics.objective}, {metrics.epochs} epochs; NDCG@10 of lists of candidates:")
     for name, comparison in (
-        *((f"valid, {trial.objective}", trial.valid) for trial in metrics.tried),
+        *((f"valid, {_said(trial)}", trial.valid) for trial in metrics.tried),
         ("test", metrics.test),
     ):
         low, high = comparison.gain_at_10_interval
@@ -173,7 +184,8 @@ def main() -> None:
     parts = read_parts(dataset)
     rows = rows_of_this_process(catalogue.OFFLINE_IMPRESSIONS, Column.USERID)
     frame = catalogue.TRAINING_FRAME.load(rows=rows)
-    impressions = Impressions.load(dataset.features, Sequences.of(parts.offline), frame, catalogue.ITEM_FEATURES.load())
+    others = catalogue.ITEM_FEATURES.load(), catalogue.ACTED_LISTS.load()
+    impressions = Impressions.load(dataset.features, Sequences.of(parts.offline), frame, *others)
     split = frame[Column.SPLIT].to_numpy()
     del frame  # a third of what the stage would hold at its peak
     nets = fit_and_measure(impressions, parts, split, dataset)

@@ -86,13 +86,13 @@ def main():
     ranker_selection.MOST_EPOCHS = 2
     share = distributed.rows_of_this_process(catalogue.OFFLINE_IMPRESSIONS, Column.USERID)
     frame = catalogue.TRAINING_FRAME.load(rows=share)
-    items = catalogue.ITEM_FEATURES.load()
-    impressions = s3.Impressions.load(dataset.features, Sequences.of(parts.offline), frame, items)
+    others = catalogue.ITEM_FEATURES.load(), catalogue.ACTED_LISTS.load()
+    impressions = s3.Impressions.load(dataset.features, Sequences.of(parts.offline), frame, *others)
     funnel = s3.VALID.funnel(parts.train)
     block = (frame[Column.SPLIT].to_numpy() == Split.VALID) & (parts.offline.users % 5 < 2)
-    lists, vectors = s3.make_lists(impressions, funnel, block), torch.from_numpy(funnel.knowledge.embeddings())
+    lists, vectors = s3.lists_of(impressions, funnel, block), torch.from_numpy(funnel.knowledge.embeddings())
     for objective in ranker_selection.OBJECTIVES:
-        trial = ranker_selection.try_objective(objective, lists, vectors, 1)
+        trial = ranker_selection.try_objective(objective, 0.0, lists, vectors, 1)
         curves[objective] = [*trial.curve, trial.valid.recall_order.ndcg_at_10, trial.valid.lists]
     held = gathered(np.array([len(parts.offline.users), len(rows.labels)]))
     bounds = gathered(np.array([parts.offline.users[0], parts.offline.users[-1]]))

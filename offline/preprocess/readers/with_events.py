@@ -11,21 +11,35 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_exchange_center.columns import Column
+from data_exchange_center import catalogue
+from data_exchange_center.columns import Column, LogColumn
 from data_exchange_center.dataset import RatingScale
 from data_exchange_center.vocabularies import Categories
 from offline.preprocess.readers.layout import DataSource
 from offline.preprocess.readers.text import DataError
 
-EVENTS_FILE = "offline/raw/event_ratings.parquet"  # under ARTEFACTS_DIR; the columns of the catalogue's EVENT_RATINGS
+# Under ARTEFACTS_DIR, with the columns of the catalogue's EVENT_RATINGS and EXPOSURES.
+EVENTS_FILE = "offline/raw/event_ratings.parquet"
+EXPOSURES_FILE = "offline/raw/exposures.parquet"
+
+LIST_KEY = (LogColumn.MILLISECONDS, LogColumn.NUMBER)  # of a list's entry in the log
+SEEN_COLUMNS = (*LIST_KEY, Column.USERID, Column.ITEMID, LogColumn.ACTED)
 
 
 @dataclass(frozen=True)
 class WithEvents:
-    """A `DataSource` whose ratings go on with those of events."""
+    """A `DataSource` whose ratings go on with those of events.
+
+    Attributes:
+        original: what it goes on from.
+        events: the file of the events' ratings.
+        exposures: the file of what was seen of the lists that they answer; none beside events that an earlier version
+            put there.
+    """
 
     original: DataSource
     events: Path
+    exposures: Path | None
 
     @property
     def folder(self) -> Path:
@@ -35,7 +49,7 @@ class WithEvents:
     @property
     def files(self) -> list[Path]:
         """The original's, and the events'."""
-        return [*self.original.files, self.events]
+        return [*self.original.files, self.events, *([self.exposures] if self.exposures else [])]
 
     @property
     def users_file(self) -> str | None:
@@ -79,6 +93,11 @@ class WithEvents:
         """The events alone, as the catalogue's EVENT_RATINGS has them."""
         return pq.read_table(self.events)
 
+    def seen_in_lists(self) -> pa.Table:
+        """What was seen of the lists that were acted on, by list: SEEN_COLUMNS of the catalogue's EXPOSURES."""
+        schema = pa.schema([catalogue.EXPOSURES.present_schema.field(name) for name in SEEN_COLUMNS])
+        return pq.read_table(self.exposures, schema=schema) if self.exposures else schema.empty_table()
+
     def movies(self) -> pd.DataFrame:
         """The original's."""
         return self.original.movies()
@@ -90,5 +109,6 @@ class WithEvents:
 
 def with_events(original: DataSource, artefacts: Path) -> DataSource:
     """The original, with the events where a retraining has put some under this root of artefacts."""
-    file = artefacts / EVENTS_FILE
-    return WithEvents(original, file) if file.is_file() else original
+    events = artefacts / EVENTS_FILE
+    exposures = artefacts / EXPOSURES_FILE
+    return WithEvents(original, events, exposures if exposures.is_file() else None) if events.is_file() else original

@@ -105,6 +105,10 @@ class Walkers:
         """Views of the first ones."""
         return Walkers(self.row[:count], self.last[:count], self.place[:count], self.seen[:count])
 
+    def of(self, walkers: Int64Array) -> "Walkers":
+        """Copies of those walkers, who move without the others."""
+        return Walkers(self.row[walkers], self.last[walkers], self.place[walkers], self.seen[walkers])
+
 
 @dataclass(frozen=True)
 class Options:

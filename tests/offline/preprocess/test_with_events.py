@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +13,8 @@ from data_exchange_center.columns import Column
 from data_exchange_center.external_ids import internal_id
 from data_exchange_center.log_entries import LoggedEvent
 from offline.preprocess.readers.text import DataError
-from offline.preprocess.readers.with_events import EVENTS_FILE, WithEvents, with_events
+from offline.preprocess.readers.with_events import EVENTS_FILE, EXPOSURES_FILE, SEEN_COLUMNS, WithEvents, with_events
+from offline.preprocess.s1_data_split import acted_lists
 from online.callers.redis_streams import EntryId
 from online_to_offline.log_rows import event_rows
 from online_to_offline.s2_training_rows import event_ratings
@@ -52,6 +54,23 @@ def test_events_of_text_ids_follow_once_each(tmp_path: Path) -> None:
 def test_events_of_another_kind_of_id_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ids that are no text"):
         with_these(tmp_path, LoggedEvent(userid=7, itemid=7, rating=4, ts=9)).ratings()
+
+
+def test_what_was_seen_of_lists_stands_in_the_vocabularies_indices(tmp_path: Path) -> None:
+    data = with_these(tmp_path, LoggedEvent(userid="ann", itemid=3, rating=1, ts=10))
+    ratings = SimpleNamespace(user_ids=np.array([5, internal_id("ann")]), item_ids=np.array([3, 8]))
+    assert not len(acted_lists(data, ratings))  # type: ignore[arg-type]
+    ann, schema = internal_id("ann"), catalogue.EXPOSURES.present_schema
+    # Two lists of one millisecond, and one of another; an item and a user that are among no offline rows.
+    rows = [(7, 0, ann, 3, 1), (7, 0, ann, 9, 0), (7, 1, 5, 8, 0), (9, 0, 6, 3, 1), (9, 0, ann, 8, 1)]
+    columns = dict(zip(SEEN_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
+    table = pa.table([columns.get(field.name, [None] * len(rows)) for field in schema], schema=schema)
+    pq.write_table(table, tmp_path / EXPOSURES_FILE)
+    data = with_events(data.original, tmp_path)
+    assert data.files == [tmp_path / EVENTS_FILE, tmp_path / EXPOSURES_FILE]
+    found = acted_lists(data, ratings)  # type: ignore[arg-type]
+    assert [tuple(row.values()) for row in found.to_pylist()] == [(0, 2, 1, 1), (1, 1, 2, 0), (2, 2, 2, 1)]
+    assert not len(acted_lists(data.original, ratings))  # type: ignore[arg-type]
 
 
 def test_without_events_the_data_are_as_they_were(tmp_path: Path) -> None:

@@ -1,19 +1,21 @@
 """Establishes that training lists are those that the server would have made: nothing of what came after is in them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
+from data_exchange_center import catalogue
 from data_exchange_center.assembler import ranking_inputs
 from data_exchange_center.columns import Column
 from data_exchange_center.documents import TowerShape
 from data_exchange_center.limits import RANKER_IMPRESSIONS
 from data_exchange_center.user_state import liked_genres, window_counts
 from offline.rank import candidate_lists
-from offline.rank.candidate_lists import NEXT, STRIDE, Funnel, Impressions, make_lists, moments
+from offline.rank.acted_lists import ActedLists
+from offline.rank.candidate_lists import NEXT, STRIDE, Funnel, Impressions, lists_acted_on, make_lists, moments
 from offline.rank.deepfm import DeepFM
 from offline.rank.item_knowledge import knowledge_of
 from offline.rank.ranker import CandidateKnowledge, Ranker
@@ -35,6 +37,7 @@ class World:
     rows: Interactions
     flags: np.ndarray  # [ITEMS, genres]
     block: np.ndarray
+    acted: pa.Table = field(default_factory=catalogue.ACTED_LISTS.present_schema.empty_table)
 
     @property
     def impressions(self) -> Impressions:
@@ -48,7 +51,7 @@ class World:
         items = np.zeros((ITEMS, len(FEATURES.item_columns)), np.int64)
         items[:, FEATURES.item_columns.index(Column.ITEM_INDEX)] = np.arange(ITEMS)
         items[:, FEATURES.flag_places] = self.flags
-        return Impressions(FEATURES, sequences, user_features, items)
+        return Impressions(FEATURES, sequences, user_features, items, ActedLists.of(self.acted, sequences))
 
     def changed_from(self, row: int, seed: int) -> "World":
         """Other items and labels at this row and all later ones of its user, and in all rows of the other users."""
@@ -212,13 +215,80 @@ def test_an_empty_block_has_no_lists() -> None:
     assert len(empty.users) == len(empty.features) == len(empty.labels) == 0
 
 
+# --- lists that were shown -------------------------------------------------------------------------------------------
+
+
+USER = 3  # with the most rows
+OWN = np.flatnonzero(WORLD.rows.users == USER)
+FIRST = int(np.flatnonzero(WORLD.block & (WORLD.rows.users == USER))[0])  # the user's first row of the block
+LAST = int(np.flatnonzero(WORLD.block & (WORLD.rows.users == USER))[-1])
+UNRATED = sorted(set(range(1, ITEMS)) - set(WORLD.rows.items[OWN].tolist()))
+# A list that rows of the block and one after it answer, and one that no impression answers.
+ANSWERS = [FIRST + 1, FIRST + 2, LAST + 1]
+SEEN = [UNRATED[0], *WORLD.rows.items[ANSWERS].tolist(), UNRATED[1]]
+SHOWN = replace(
+    WORLD,
+    acted=pa.table(
+        [[0] * 5 + [1] * 2, [USER] * 7, [*SEEN, UNRATED[0], UNRATED[1]], [0, 1, 1, 1, 0, 0, 1]],
+        schema=catalogue.ACTED_LISTS.present_schema,
+    ),
+)
+
+
+def test_positives_are_what_was_found_alone_until_a_list_was_acted_on(lists: TrainingLists) -> None:
+    found = SHOWN.lists(FUNNEL)
+    own, before = (
+        {row: at for at, row in enumerate(rows) if WORLD.rows.users[row] == USER}
+        for rows in (moments(SHOWN.block & ~SHOWN.impressions.acted.answers, SHOWN.impressions.sequences), MOMENTS)
+    )
+    assert list(own) == [FIRST, *range(FIRST + 3, LAST + 1, STRIDE)]
+    for row, at in own.items():
+        end = min(row + NEXT, FIRST + 1 if row == FIRST else LAST + 1)
+        liked = {int(WORLD.rows.items[i]) for i in range(row, end) if WORLD.rows.labels[i]}
+        assert set(found.candidates[at][found.labels[at]].tolist()) == liked & set(found.candidates[at].tolist())
+        assert found.relevant[at] == len(liked)
+        if row in before:
+            assert torch.equal(found.candidates[at], lists.candidates[before[row]])
+            assert torch.equal(found.features[at], lists.features[before[row]])
+    others = found.users != USER, lists.users != USER
+    for name in vars(lists):
+        assert (getattr(found, name)[others[0]] == getattr(lists, name)[others[1]]).all()
+
+
+def test_a_list_acted_on_has_what_was_seen_of_it_for_candidates() -> None:
+    found = lists_acted_on(SHOWN.impressions, FUNNEL, SHOWN.block)
+    assert found.users.tolist() == [USER]
+    there = found.candidates[0][found.candidates[0] > 0].tolist()
+    assert sorted(there) == sorted(set(SEEN) - {int(WORLD.rows.items[LAST + 1])})  # which is known only later
+    liked = {int(WORLD.rows.items[i]) for i in ANSWERS[:2] if WORLD.rows.labels[i]}
+    assert set(found.candidates[0][found.labels[0]].tolist()) == liked and found.relevant.tolist() == [len(liked)]
+    # Of the moment before the first row that answers it.
+    assert found.recent[0, -1] == WORLD.rows.items[FIRST] and found.features.isfinite().all()
+    assert not len(lists_acted_on(WORLD.impressions, FUNNEL, WORLD.block).users)
+    assert not len(lists_acted_on(SHOWN.impressions, FUNNEL, WORLD.rows.users == USER + 1).users)
+
+
+def test_lists_are_joined_in_order(lists: TrainingLists) -> None:
+    others = lists_acted_on(SHOWN.impressions, FUNNEL, SHOWN.block)
+    both = lists.joined(others)
+    for name, values in vars(both).items():
+        assert (values[:-1] == getattr(lists, name)).all() and (values[-1:] == getattr(others, name)).all()
+    assert lists.joined(others.select(np.array([False]))) is lists
+
+
+def test_lists_acted_on_are_thinned_evenly() -> None:
+    acted = SHOWN.impressions.acted
+    many = replace(acted, rows=np.array([FIRST, FIRST + 1, FIRST + 2, LAST, LAST + 1]))
+    assert many.within(SHOWN.block, 9).tolist() == [0, 1, 2, 3] and many.within(SHOWN.block, 2).tolist() == [0, 2]
+
+
 def test_impressions_are_read_by_item_index() -> None:
     """Whatever the order of the table; an item that no offline row holds has the unknown one's index and no row."""
     sequences = WORLD.impressions.sequences
     frame = pa.table({name: np.full(len(sequences.users), at) for at, name in enumerate(FEATURES.user_columns)})
     indices = np.array([2, 0, ITEMS - 1])
     features = {name: indices * 10 + at for at, name in enumerate(FEATURES.item_columns)} | {Column.ITEM_INDEX: indices}
-    found = Impressions.load(FEATURES, sequences, frame, pa.table(features))
+    found = Impressions.load(FEATURES, sequences, frame, pa.table(features), WORLD.acted)
     assert (found.user_features == np.arange(len(FEATURES.user_columns))).all() and found.sequences is sequences
     expected = np.zeros((ITEMS, len(FEATURES.item_columns)), np.int64)
     for row in (0, 2):

@@ -9,7 +9,7 @@ import torch
 from data_exchange_center.documents import Objective
 from data_exchange_center.limits import RANKER_IMPRESSIONS
 from offline.fitting import Schedule
-from offline.rank import ranker_training
+from offline.rank import ranker_selection, ranker_training
 from offline.rank.ranker import RANK_FEATURES, CandidateNet
 from offline.rank.ranker_training import SAMPLED, TrainingLists, draw_candidates, fit_net, new_net, score_lists
 
@@ -44,6 +44,7 @@ def some_lists(count: int = 120, seed: int = 0, absent: int = 0) -> TrainingList
         liked=(recent % 2) * (recent > 0),
         labels=labels,
         relevant=np.full(count, 2),
+        weights=torch.ones(count),
     )
 
 
@@ -130,16 +131,19 @@ def test_a_new_net_standardises_by_the_candidates_that_are_there() -> None:
 # --- one step --------------------------------------------------------------------------------------------------------
 
 
-def slow_loss(scores: np.ndarray, labels: np.ndarray, present: np.ndarray, objective: str) -> float:
+def slow_loss(
+    scores: np.ndarray, labels: np.ndarray, present: np.ndarray, objective: str, of_lists: np.ndarray
+) -> float:
     """Candidate by candidate of those that are there."""
-    losses = []
-    for own, liked, there in zip(scores, labels, present, strict=True):
+    losses, weights = [], []
+    for own, liked, there, weight in zip(scores, labels, present, of_lists, strict=True):
         for score, like in zip(own[there], liked[there], strict=True):
             if objective == "pointwise":
                 losses.append(np.log1p(np.exp(-score if like else score)))
             elif like:
                 losses.append(np.log(np.exp(own[there]).sum()) - score)
-    return float(np.mean(losses))
+        weights += [weight] * (len(losses) - len(weights))
+    return float(np.average(losses, weights=weights))
 
 
 @OBJECTIVES
@@ -148,11 +152,13 @@ def test_losses_equal_slow_ones(objective: Objective) -> None:
     scores, present = rng.normal(size=(6, 9)).astype(np.float32), rng.random((6, 9)) < 0.7
     labels = (rng.random((6, 9)) < 0.3) & present
     assert labels.any() and (labels.sum(axis=1) != 1).any()
-    arguments = torch.from_numpy(labels).float(), torch.from_numpy(present), objective
-    found = ranker_training._loss(torch.from_numpy(scores), *arguments).item()
-    assert found == pytest.approx(slow_loss(scores, labels, present, objective), rel=1e-4)
-    scores[~present] = 30
-    assert ranker_training._loss(torch.from_numpy(scores), *arguments).item() == pytest.approx(found, rel=1e-5)
+    for of_lists in (np.ones(6, np.float32), np.array([1, 0.1, 1, 2, 0, 1], np.float32)):
+        weights = torch.from_numpy(of_lists)[:, None]
+        arguments = torch.from_numpy(labels).float(), torch.from_numpy(present), weights, objective
+        found = ranker_training._loss(torch.from_numpy(scores), *arguments).item()
+        assert found == pytest.approx(slow_loss(scores, labels, present, objective, of_lists), rel=1e-4)
+        changed = torch.from_numpy(np.where(present, scores, 30))
+        assert ranker_training._loss(changed, *arguments).item() == pytest.approx(found, rel=1e-5)
 
 
 def test_all_positives_are_drawn_before_others_and_these_before_absent_ones() -> None:
@@ -173,6 +179,36 @@ def test_all_positives_are_drawn_before_others_and_these_before_absent_ones() ->
     assert len(others) == 200  # each of the others has its turn
     few, _ = draw_candidates(labels[:, :10], present[:, :10])
     assert few.sort(dim=1).values.tolist() == [[*range(10)]] * 4
+
+
+def block_of(acted_on: TrainingLists) -> ranker_selection.OfBlock:
+    return ranker_selection.OfBlock(some_lists(), acted_on)
+
+
+def test_lists_that_were_acted_on_are_fitted_to_where_valid_gains_by_them() -> None:
+    """Of few lists found alone little is learned; more by the same rule help, and more by the opposite do not."""
+    few = some_lists(count=24, seed=1)
+    few.features[:, :, RULE] -= 4 * few.labels
+    alike, opposite = some_lists(count=300, seed=2), some_lists(count=300, seed=3)
+    alike.features[:, :, RULE] -= 4 * alike.labels
+    opposite.features[:, :, RULE] -= 10 * opposite.labels
+    for acted_on, helps in ((alike, True), (opposite, False)):
+        lists = ranker_selection.OfBlock(few, acted_on)
+        chosen, tried = ranker_selection.choose_objective(lists, VECTORS, 0)
+        assert (chosen.acted_on > 0) == helps and chosen in tried
+        assert [trial.acted_on for trial in tried] == [0, 0, *ranker_selection.ACTED_ON]
+        assert all(trial.valid.lists == 12 for trial in tried)  # of the other half of the users, found alone
+    none, tried = ranker_selection.choose_objective(block_of(few.select(few.users < 0)), VECTORS, 0)
+    assert not none.acted_on and len(tried) == 2
+
+
+def test_what_is_fitted_has_positives_and_lists_acted_on_by_their_weight() -> None:
+    others = some_lists(count=7, seed=1)
+    others.labels[0] = False
+    lists = block_of(others)
+    assert len(lists.to_fit(0.0).users) == len(lists.alone.users)
+    assert lists.to_fit(0.5).weights.tolist() == [1.0] * len(lists.alone.users) + [0.5] * 6
+    assert lists.of_half().acted_on.users.tolist() == [0, 2, 4, 6]
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------
