@@ -91,7 +91,7 @@ ONLINE_IMPRESSIONS = Table(
 ACTED_LISTS = Table(
     "offline/common/acted_lists.parquet",
     _SPLIT,
-    "What was seen of each list that an event answers, in the vocabularies' indices; empty without a retraining's log.",
+    "What was seen of each list that an event names, in the vocabularies' indices; empty without a retraining's log.",
     pa.schema(
         [
             (LogColumn.LIST, pa.int64()),

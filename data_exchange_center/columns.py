@@ -55,6 +55,7 @@ class LogColumn:
     SHADOW_POSITION = "shadow_position"  # in its order of all candidates, from 1; 0 for one that was none, or is pinned
     DEGRADED = "degraded"  # services joined by +
     FALLBACK = "fallback"
+    NAMED = "named"  # 1 where an event names the list as what it answers
     LIST = "list"  # a number of the list
     ACTED = "acted"  # 1 where the user rated what was shown
 

@@ -148,6 +148,7 @@ EXPOSURES = Table(
             (LogColumn.REQUEST_ID, pa.string()),
             (Column.USERID, pa.int64()),
             (Column.ITEMID, pa.int64()),
+            (LogColumn.NAMED, pa.uint8()),
             (LogColumn.ACTED, pa.uint8()),
             (Column.LABEL, pa.uint8()),
             (LogColumn.ARM, pa.string()),

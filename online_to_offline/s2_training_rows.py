@@ -5,7 +5,8 @@
 Why: an event says what a user liked, and not what they could have had instead. The list that they acted on does.
 
 - An event answers the list whose request it names, if that list showed the item to the user; else the last list that
-  showed it to them within WINDOW_SECONDS before. Other events answer no list: the user found the item elsewhere.
+  showed it to them within WINDOW_SECONDS before, unless other events name that list: a client that does has left it
+  out with reason. Other events answer no list: the user found the item elsewhere.
 - Of each list that was acted on, the items down to the last one acted on were seen. Those that were acted on are
   positives where they are liked; those above the last one that were passed over, and that the user has not rated at any
   time, are exposed negatives. What stands below the last one may never have been looked at, and is left out.
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_exchange_center import catalogue
+from data_exchange_center.arrays import BoolArray
 from data_exchange_center.columns import Column, LogColumn
 from data_exchange_center.commit import writing
 from data_exchange_center.dataset import DatasetDocument
@@ -63,6 +65,7 @@ def answered(events: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
         tolerance=WINDOW_SECONDS * 1000,
     )
     by_time = before.set_index("row")[LIST].reindex(rows)
+    by_time = by_time.mask(by_time.isin(by_name.dropna()))
     is_named = by_name.notna().to_numpy()
     found = np.where(is_named, by_name, by_time).astype(np.float64)
     found = np.where(np.isnan(found), -1, found).astype(np.int64)
@@ -89,8 +92,10 @@ def exposures(events: pd.DataFrame, shown: pd.DataFrame, dataset: DatasetDocumen
     rated = pd.MultiIndex.from_frame(rows[PAIR]).isin(pd.MultiIndex.from_frame(events[PAIR]))
     seen = rows[(rows[LogColumn.POSITION] <= last) & (is_act | ~rated)]
     acted = seen[Column.RATING].notna().to_numpy()
+    is_named = seen[LIST].isin(acts.loc[acts[ACTED_BY] == BY_NAME, LIST]).to_numpy()
     label = acted & dataset.scale.are_positive(seen[Column.RATING].fillna(dataset.scale.lowest).to_numpy(np.float32))
-    seen = seen.assign(**{LogColumn.ACTED: acted.astype(np.uint8), Column.LABEL: label.astype(np.uint8)})
+    found: dict[str, BoolArray] = {LogColumn.NAMED: is_named, LogColumn.ACTED: acted, Column.LABEL: label}
+    seen = seen.assign(**{name: values.astype(np.uint8) for name, values in found.items()})
     return seen.loc[:, catalogue.EXPOSURES.present_schema.names]
 
 

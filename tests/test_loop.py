@@ -22,7 +22,7 @@ from data_exchange_center.settings import Settings
 from offline.__main__ import recorded_name
 from offline.fitting import Schedule
 from offline.preprocess import movielens
-from offline.preprocess.readers.with_events import EVENTS_FILE, EXPOSURES_FILE, WithEvents, with_events
+from offline.preprocess.readers.with_events import EVENTS_FILE, EXPOSURES_FILE, WithEvents
 from offline.preprocess.synthetic.oracle import ORACLE_FILE, load_truth
 from offline.rank.training import HyperParameters, Rows, fit
 from testkit.stack import in_force
@@ -98,34 +98,8 @@ def test_the_gates_rows_are_those_that_no_model_was_fitted_to(artefacts: Offline
     fitted = catalogue.OFFLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID]).to_pylist()
     assert latest[-3:] == new and len(latest) == 10
     assert not {(user, item) for item in latest} & {tuple(row.values()) for row in fitted}
-    assert rows.relevant(alone=True)[user][-2:] == [new[0], new[2]]
+    assert rows.relevant()[user][-2:] == [new[0], new[2]]
     assert len(rows.before) + 10 == len(own) + 3
-
-
-def test_the_gate_asks_for_what_users_found_without_a_list_where_enough_of_them_did(
-    artefacts: Offline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Half of the users have liked what a list showed them alone; then all of them."""
-    original = movielens.raw_data(Settings())
-    online = catalogue.ONLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID, Column.LABEL]).to_pandas()
-    users = online[Column.USERID].unique()[:USERS]
-    liked = online[(online[Column.LABEL] == 1) & online[Column.USERID].isin(users)]
-    schema, file = catalogue.EXPOSURES.present_schema, tmp_path / EXPOSURES_FILE
-    file.parent.mkdir(parents=True)
-    pq.write_table(catalogue.EVENT_RATINGS.present_schema.empty_table(), tmp_path / EVENTS_FILE)
-
-    def compared(of_lists: Any) -> gate.Gate:
-        keys = {"entry_milliseconds": of_lists[Column.USERID], "entry_number": 0, "acted": 1, "label": 1, "position": 1}
-        table = of_lists[[Column.USERID, Column.ITEMID]].assign(**keys).reindex(columns=schema.names)
-        pq.write_table(pa.Table.from_pandas(table, schema, preserve_index=False), file)
-        data = with_events(original, tmp_path)
-        return gate.compare(artefacts.artefacts, artefacts.artefacts, data, users)
-
-    first = liked[liked[Column.USERID].isin(users[: USERS // 2])]
-    monkeypatch.setattr(gate, "LEAST_USERS", 40)
-    some, none = compared(first), compared(liked)
-    assert some.alone and some.users == liked[Column.USERID].nunique() - first[Column.USERID].nunique()
-    assert not none.alone and none.users == liked[Column.USERID].nunique()
 
 
 def test_promoting_moves_everything_and_the_raw_data_go_on_with_the_events(
@@ -233,7 +207,7 @@ def test_what_is_refused_is_neither_moved_nor_loaded(
             (Path(env["ARTEFACTS_DIR"]) / "offline/new.json").write_text("fitted")
 
     monkeypatch.setattr(retrain, "run", run)
-    found = gate.Gate(60, True, {"recall@50": metric(0.3, 0.2, -0.2, -0.1)}, refusals)
+    found = gate.Gate(60, {"recall@50": metric(0.3, 0.2, -0.2, -0.1)}, refusals)
     monkeypatch.setattr(retrain, "compare", lambda *_: found)
     drained = [*retrain.DRAIN, "offline"]
     if refusals:

@@ -9,19 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from benchmarks.quality.artefact_backends import ArtefactBackends, ArtefactFeatureStore, ArtefactRecallStore
 from benchmarks.quality.list_metrics import Lists
 from benchmarks.quality.online_rows import OnlineRows, row_scores
-from data_exchange_center.arrays import BoolArray, Float64Array, Int64Array
-from data_exchange_center.columns import Column, LogColumn, Split
+from data_exchange_center.arrays import Float64Array, Int64Array
+from data_exchange_center.columns import Column, Split
 from data_exchange_center.features import Entity, FeatureSet
 from data_exchange_center.limits import RANKER_IMPRESSIONS, RECALL_SIZE, TOWER_IMPRESSIONS
 from data_exchange_center.user_state import liked_genres
 from offline.preprocess.readers.layout import DataSource
-from offline.preprocess.readers.with_events import WithEvents
 from offline.preprocess.splitting import split_users
 from online.breakers import Breakers
 from online.callers.types import Impression, UserRecall
@@ -40,12 +38,10 @@ class LatestRows:
     Attributes:
         before: userid, itemid, rating and timestamp, in the split's order.
         latest: userid, itemid, rating, timestamp and label; these users' rows that are kept for the online evaluation.
-        answers: [latest] whether the row answers a list that was shown.
     """
 
     before: pa.Table
     latest: pa.Table
-    answers: BoolArray
 
     @classmethod
     def of(cls, data: DataSource, users: Int64Array) -> "LatestRows":
@@ -54,35 +50,15 @@ class LatestRows:
         own = ratings.filter(pa.array(np.isin(ratings[Column.USERID].to_numpy(), users)))
         rows = split_users(own, data.online_rows, data.scale)
         is_latest = rows[Column.SPLIT].to_numpy() == Split.ONLINE
-        latest = rows.filter(pa.array(is_latest))
-        return cls(rows.filter(pa.array(~is_latest)), latest, _answers(latest, data))
+        return cls(rows.filter(pa.array(~is_latest)), rows.filter(pa.array(is_latest)))
 
-    def of_users(self, users: Sequence[int]) -> "LatestRows":
-        """The rows of these users."""
-        before, latest = (np.isin(rows[Column.USERID].to_numpy(), users) for rows in (self.before, self.latest))
-        return LatestRows(
-            self.before.filter(pa.array(before)), self.latest.filter(pa.array(latest)), self.answers[latest]
-        )
-
-    def relevant(self, alone: bool) -> dict[int, list[int]]:
-        """The positives among the latest rows of each user that has one; `alone`: without those that answer a list."""
-        is_relevant = self.latest[Column.LABEL].to_numpy() == 1
-        liked = self.latest.filter(pa.array(is_relevant & ~self.answers if alone else is_relevant))
+    def relevant(self) -> dict[int, list[int]]:
+        """The positives among the latest rows of each user that has one."""
+        liked = self.latest.filter(pa.array(self.latest[Column.LABEL].to_numpy() == 1))
         found: dict[int, list[int]] = {}
         for user, item in zip(liked[Column.USERID].to_pylist(), liked[Column.ITEMID].to_pylist(), strict=True):
             found.setdefault(user, []).append(item)
         return found
-
-
-def _answers(rows: pa.Table, data: DataSource) -> BoolArray:
-    """[n] whether a row of (userid, itemid) answers a list, as far as the data say."""
-    if not isinstance(data, WithEvents):
-        return np.zeros(len(rows), bool)
-    seen = data.seen_in_lists().to_pandas()
-    acted = seen[seen[LogColumn.ACTED] == 1]
-    pairs = [Column.USERID, Column.ITEMID]
-    is_known = pd.MultiIndex.from_frame(rows.select(pairs).to_pandas()).isin(pd.MultiIndex.from_frame(acted[pairs]))
-    return np.asarray(is_known, bool)
 
 
 def impressions_of(rows: pa.Table) -> dict[int, tuple[Impression, ...]]:

@@ -96,8 +96,7 @@ def report(gate: Gate, events: int, settings: Settings) -> str:
     dataset = catalogue.DATASET.load()
     said = {"dataset": dataset.dataset, "seed": dataset.seed, "machine": machine(), "events": events}
     verdict = "refused: " + "; ".join(gate.refusals) if gate.refusals else "promoted"
-    what = "found something that they liked without a list" if gate.alone else "liked something"
-    lines = [measured_on(said), f"{events:,} new events; in their latest rows {gate.users:,} users {what}."]
+    lines = [measured_on(said), f"{events:,} new events; {gate.users:,} users with positives in their latest rows."]
     text = "\n\n".join([*lines, gate.table(), f"The new models are {verdict}."]) + "\n"
     write_report(settings, "retrain", {**said, **asdict(gate), "promoted": not gate.refusals}, text)
     return text

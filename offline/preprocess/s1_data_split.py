@@ -91,7 +91,11 @@ def dataset_document(
 
 
 def acted_lists(data: DataSource, ratings: SplitRatings) -> pa.Table:
-    """Catalogue entry ACTED_LISTS: none, where a retraining has put no log beside the artefacts."""
+    """Catalogue entry ACTED_LISTS: none, where a retraining has put no log beside the artefacts.
+
+    An event that was joined to a list by time alone may have come of it, or not. It counts as found alone: otherwise
+    what the user would have found anyway were left out, just where the served model was right.
+    """
     schema = catalogue.ACTED_LISTS.present_schema
     if not isinstance(data, WithEvents):
         return schema.empty_table()
@@ -101,7 +105,8 @@ def acted_lists(data: DataSource, ratings: SplitRatings) -> pa.Table:
         for name, ids in ((Column.USERID, ratings.user_ids), (Column.ITEMID, ratings.item_ids))
     )
     number = seen.groupby(list(LIST_KEY), sort=False).ngroup().to_numpy()
-    is_known = (users > 0) & (items > 0)  # another id's rows are all among those that are kept out
+    # Another id's rows are all among those that are kept out.
+    is_known = (users > 0) & (items > 0) & (seen[LogColumn.NAMED] == 1).to_numpy()
     columns = number, users, items, seen[LogColumn.ACTED].to_numpy()
     return pa.table([column[is_known] for column in columns], schema=schema)
 

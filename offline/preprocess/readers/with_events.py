@@ -23,7 +23,7 @@ EVENTS_FILE = "offline/raw/event_ratings.parquet"
 EXPOSURES_FILE = "offline/raw/exposures.parquet"
 
 LIST_KEY = (LogColumn.MILLISECONDS, LogColumn.NUMBER)  # of a list's entry in the log
-SEEN_COLUMNS = (*LIST_KEY, Column.USERID, Column.ITEMID, LogColumn.ACTED)
+SEEN_COLUMNS = (*LIST_KEY, Column.USERID, Column.ITEMID, LogColumn.NAMED, LogColumn.ACTED)
 
 
 @dataclass(frozen=True)

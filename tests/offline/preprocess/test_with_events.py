@@ -61,15 +61,17 @@ def test_what_was_seen_of_lists_stands_in_the_vocabularies_indices(tmp_path: Pat
     ratings = SimpleNamespace(user_ids=np.array([5, internal_id("ann")]), item_ids=np.array([3, 8]))
     assert not len(acted_lists(data, ratings))  # type: ignore[arg-type]
     ann, schema = internal_id("ann"), catalogue.EXPOSURES.present_schema
-    # Two lists of one millisecond, and one of another; an item and a user that are among no offline rows.
-    rows = [(7, 0, ann, 3, 1), (7, 0, ann, 9, 0), (7, 1, 5, 8, 0), (9, 0, 6, 3, 1), (9, 0, ann, 8, 1)]
+    # Two lists of one millisecond, one of another, and one that no event names; an item and a user that are among no
+    # offline rows.
+    rows = [(7, 0, ann, 3, 1, 1), (7, 0, ann, 9, 1, 0), (7, 1, 5, 8, 1, 0), (8, 0, ann, 3, 0, 1), (9, 0, 6, 3, 1, 1)]
+    rows.append((9, 0, ann, 8, 1, 1))
     columns = dict(zip(SEEN_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
     table = pa.table([columns.get(field.name, [None] * len(rows)) for field in schema], schema=schema)
     pq.write_table(table, tmp_path / EXPOSURES_FILE)
     data = with_events(data.original, tmp_path)
     assert data.files == [tmp_path / EVENTS_FILE, tmp_path / EXPOSURES_FILE]
     found = acted_lists(data, ratings)  # type: ignore[arg-type]
-    assert [tuple(row.values()) for row in found.to_pylist()] == [(0, 2, 1, 1), (1, 1, 2, 0), (2, 2, 2, 1)]
+    assert [tuple(row.values()) for row in found.to_pylist()] == [(0, 2, 1, 1), (1, 1, 2, 0), (3, 2, 2, 1)]
     assert not len(acted_lists(data.original, ratings))  # type: ignore[arg-type]
 
 
