@@ -147,7 +147,7 @@ def test_people_like_what_suits_them_and_look_at_the_first_places_most(artefacts
     people = People(truth, last, 1)
     rows = catalogue.OFFLINE_IMPRESSIONS.load([Column.USERID, Column.ITEMID]).to_pylist()
     rated = {(row[Column.USERID], row[Column.ITEMID]) for row in (*rows, *online)}
-    alone = people.go_on()
+    alone = people.go_on(10)
     pairs = set(zip(people.userids[alone.user].tolist(), truth.itemid[alone.item].tolist(), strict=True))
     assert len(pairs) == len(alone.user) == 10 * len(people.userids) and not pairs & rated
     assert 0.4 < alone.liked.mean() < 0.75  # of MovieLens's ratings 0.575 are positives
@@ -165,7 +165,7 @@ def test_the_panel_stays_as_it_is_while_the_others_act(artefacts: Offline) -> No
     people, size = People(truth, last, 1, 20), len(truth.userid)
     assert people.in_panel.sum() == 20
     before = people.expected()
-    alone, shown = people.go_on(), without_panel(dict.fromkeys(truth.userid.tolist(), [3, 2]), people)
+    alone, shown = people.go_on(10), without_panel(dict.fromkeys(truth.userid.tolist(), [3, 2]), people)
     assert len(shown) == size - 20 == len(alone.user) / 10
     assert not people.in_panel[alone.user].any() and not people.in_panel[people.look(shown).user].any()
     after = people.expected()

@@ -94,7 +94,10 @@ class StandIns:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         tables = SimpleNamespace(
-            TRAINING_FRAME=self.loads(self.frame), ITEM_FEATURES=self.loads("items"), DATASET=self.loads(a_dataset())
+            TRAINING_FRAME=self.loads(self.frame),
+            ITEM_FEATURES=self.loads("items"),
+            ACTED_LISTS=self.loads("acted"),
+            DATASET=self.loads(a_dataset()),
         )
         monkeypatch.setattr(yardsticks, "catalogue", tables)
         monkeypatch.setattr(yardsticks.Impressions, "load", lambda features, *tables: tables)
@@ -110,7 +113,7 @@ class StandIns:
         return "funnel"
 
     def make_lists(self, impressions: tuple[Any, ...], funnel: str, block: np.ndarray) -> TrainingLists:
-        assert impressions[1] is self.frame and impressions[2] == "items" and funnel == "funnel"
+        assert impressions[1] is self.frame and impressions[2:] == ("items", "acted") and funnel == "funnel"
         self.block = block.tolist()
         return self.lists
 

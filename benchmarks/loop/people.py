@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from data_exchange_center.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from offline.preprocess.synthetic import step, walk
-from offline.preprocess.synthetic.oracle import HELD_OUT, Truth, oracle_scores
+from offline.preprocess.synthetic.oracle import Truth, oracle_scores
 from offline.preprocess.synthetic.step import Tables, Walkers
 
 # A rating by how far the utility is above or below what counts as liked; 4 begins at 0.
@@ -94,7 +94,7 @@ class People:
         noisy = utility + walk.NOISE * self._rng.normal(size=len(utility))
         return np.searchsorted(RATINGS, noisy, side="right") + 1
 
-    def go_on(self, steps: int = HELD_OUT) -> Rated:
+    def go_on(self, steps: int) -> Rated:
         """What each user who acts rates next by themselves, as the generator has it; it counts as rated from now on."""
         users = np.flatnonzero(~self.in_panel)
         ends = walk.phase_end_probability(self.truth.counts[users])
@@ -150,7 +150,15 @@ class People:
             rated=np.concatenate(self._rated).astype(np.int32),
             rated_until=np.cumsum([0, *map(len, self._rated)]),
         )
-        return np.concatenate([scores for _, scores in oracle_scores(truth, self.userids)])
+        scores = np.empty((len(self.userids), len(self.truth.itemid)), np.float32)
+        for rows in (
+            self.in_panel,
+            ~self.in_panel,
+        ):  # apart: those who act would draw other random numbers for the panel
+            scores[rows] = np.concatenate(
+                [some for _, some in oracle_scores(truth, self.userids[rows])] or [scores[:0]]
+            )
+        return scores
 
     def best(self, scores: Float32Array | Int64Array) -> Lists:
         """Each user's unseen items with the highest scores, by [users, items], or by [items] the same for all."""

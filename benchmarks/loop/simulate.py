@@ -52,7 +52,7 @@ from offline.preprocess.readers.recognise import recognise
 from offline.preprocess.readers.with_events import WithEvents
 from offline.preprocess.splitting import split_users
 from offline.preprocess.synthetic.files import END, generate
-from offline.preprocess.synthetic.oracle import ORACLE_FILE, load_truth
+from offline.preprocess.synthetic.oracle import HELD_OUT, ORACLE_FILE, load_truth
 from offline.preprocess.synthetic.scale import Scale
 from online.serving_data import ServingData
 from testkit.stack import in_force, settings_of_its_own
@@ -60,6 +60,9 @@ from testkit.stack import in_force, settings_of_its_own
 # A young shop: 30 ratings a user, and a catalogue that they do not use up within a few rounds.
 SCALE = Scale(users=1_500, items=3_000, ratings=45_000, max_userid=1_500, max_itemid=3_000)
 PANEL = 500  # of these users
+# What users rate by themselves in a round. The last HELD_OUT rows of each are kept out of every fit: were it no more,
+# a retraining would be fitted to nothing that users found by themselves in the round before it.
+STEPS = 2 * HELD_OUT
 ROUNDS = 3
 ROUND_SECONDS = 7 * 86_400
 LOG_SECONDS = 1.0  # after which the server has logged what it has shown
@@ -129,7 +132,7 @@ def one_round(
         ORACLE: people.best(expected),
         POPULAR: popularity.lists(),
     }
-    alone, alone_elsewhere = people.go_on(), popularity.people.go_on()
+    alone, alone_elsewhere = people.go_on(STEPS), popularity.people.go_on(STEPS)
     metrics = {name: evaluated(lists[name], expected, alone, people) for name in (SERVED, FIRST, ORACLE)}
     metrics[POPULAR] = evaluated(lists[POPULAR], elsewhere, alone_elsewhere, popularity.people)
     acted = people.look(without_panel(lists[SERVED], people))
@@ -153,6 +156,7 @@ def simulate(settings: Settings, rounds: int, seed: int, first: Path) -> dict[st
     last = {user: [row.itemid for row in rows] for user, rows in kept.items()}
     people, shop = People(truth, last, seed, PANEL), Shop(settings)
     popularity = Popularity(People(truth, last, seed, PANEL))
+    panel = set(people.userids[people.in_panel].tolist())
     report: dict[str, Any] = {"rounds": []}
     before: Evaluated | None = None
     for number in range(rounds + 1):
@@ -164,6 +168,8 @@ def simulate(settings: Settings, rounds: int, seed: int, first: Path) -> dict[st
         if number < rounds:
             time.sleep(LOG_SECONDS)
             status = run("benchmarks.loop.retrain")
+            if not status:  # a load keeps everybody's last rows out, and gives them back to those alone who acted
+                count_again({user: rows for user, rows in kept.items() if user in panel})
             gate = read_report(settings, "retrain") or {}
             of_round["promoted"], of_round["gate"] = not status, gate.get("metrics")
             of_round["log"] = catalogue.LOG_ROWS.load().model_dump()

@@ -105,7 +105,7 @@ def acted_lists(data: DataSource, ratings: SplitRatings) -> pa.Table:
         for name, ids in ((Column.USERID, ratings.user_ids), (Column.ITEMID, ratings.item_ids))
     )
     number = seen.groupby(list(LIST_KEY), sort=False).ngroup().to_numpy()
-    # Another id's rows are all among those that are kept out.
+    # An id of no vocabulary has no offline row: there is nothing to learn of it.
     is_known = (users > 0) & (items > 0) & (seen[LogColumn.NAMED] == 1).to_numpy()
     columns = number, users, items, seen[LogColumn.ACTED].to_numpy()
     return pa.table([column[is_known] for column in columns], schema=schema)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from data_exchange_center.arrays import BoolArray, Int64Array
 from data_exchange_center.columns import Column, LogColumn
 from data_exchange_center.user_state import rows_between
+from offline.distributed import Share
 from offline.recall.sequences import Sequences
 
 PASSED_OVER = -1
@@ -52,48 +53,67 @@ class ActedLists:
             seen[name].to_numpy().astype(np.int64)
             for name in (LogColumn.LIST, Column.USER_INDEX, Column.ITEM_INDEX, LogColumn.ACTED)
         )
-        count = len(sequences.items)
-        pairs, of_seen = (
-            user * sequences.item_count + item for user, item in ((sequences.users, sequences.items), (users, items))
-        )
-        by_pair = np.argsort(pairs, kind="stable")
-        last = np.searchsorted(pairs, of_seen, side="right", sorter=by_pair) - 1  # a pair's last impression counts
-        rows = np.append(by_pair, count)[last]
-        rows = np.where(np.append(pairs, -1)[rows] == of_seen, rows, count)
-        rows = np.where(acted == 1, rows, PASSED_OVER)
-        answers = np.zeros(count + 1, bool)
-        answers[rows[acted == 1]] = True
+        rows = np.where(acted == 1, _rows_of(users, items, sequences), PASSED_OVER)
+        count, is_found = len(sequences.items), rows >= 0
+        is_found &= rows < count
+        answers = np.zeros(count, bool)
+        answers[rows[is_found]] = True
+        liked = np.zeros(len(rows), bool)
+        liked[is_found] = sequences.labels[rows[is_found]] == 1
 
         first = np.full(number.max(initial=-1) + 1, count)
-        np.minimum.at(first, number[acted == 1], rows[acted == 1])
+        np.minimum.at(first, number[is_found], rows[is_found])
         order = np.argsort(first, kind="stable")
         order = order[first[order] < count]
         start, end = (np.searchsorted(number, order, side=side) for side in ("left", "right"))
-        liked = (rows >= 0) & (np.append(sequences.labels, 0)[rows] == 1)
-        return cls(answers[:-1], first[order], start, end, items, rows, liked)
+        return cls(answers, first[order], start, end, items, rows, liked)
 
     def within(self, block: BoolArray, most: int) -> Int64Array:
-        """At most so many of the lists whose row is of the block, evenly apart.
+        """At most so many, in all processes, of the lists whose row is of the block, evenly apart; those held here.
 
         Args:
             block: [n] whether the impression belongs to it.
             most: how many.
         """
         found = np.flatnonzero(block[self.rows])
-        return found[:: max(-(-len(found) // most), 1)]
+        share = Share.of(len(found))
+        stride = max(-(-share.total // most), 1)
+        return found[(share.first + np.arange(len(found))) % stride == 0]
 
     def seen(self, lists: Int64Array, until: Int64Array) -> tuple[Int64Array, BoolArray]:
         """[b, most seen] items of those lists, 0 where a list has no more, and whether the user liked them.
 
         Args:
             lists: b of them.
-            until: [b] a row; what was acted on from there on is left out, as what is not known yet.
+            until: [b] a row; what was acted on from there on is left out, as what is not known yet, and so is what
+                stands below the last item that was acted on before.
         """
         which, places = rows_between(self.start[lists], self.end[lists])
         columns = places - self.start[lists][which]
+        acted = self.acted[places]
+        is_known = acted < until[which]
+        last = np.full(len(lists), -1)
+        is_act = is_known & (acted != PASSED_OVER)
+        np.maximum.at(last, which[is_act], columns[is_act])
+        is_known &= columns <= last[which]
         items = np.zeros((len(lists), columns.max(initial=-1) + 1), np.int64)
         liked = np.zeros(items.shape, bool)
-        is_known = self.acted[places] < until[which]
         items[which, columns] = np.where(is_known, self.items[places], 0)
         liked[which, columns] = is_known & self.liked[places]
         return items, liked
+
+
+def _rows_of(users: Int64Array, items: Int64Array, sequences: Sequences) -> Int64Array:
+    """[pairs] the last impression of each pair of user_index and item_index, n where none of the n is."""
+    # The log is of a few of the users, and a sort of all impressions would take more memory than anything else here.
+    near = np.flatnonzero(np.isin(sequences.users, users))
+    pairs = sequences.users[near] * sequences.item_count + sequences.items[near]
+    order = np.argsort(pairs, kind="stable")
+    pairs, near = pairs[order], near[order]
+    asked = users * sequences.item_count + items
+    place = np.searchsorted(pairs, asked, side="right") - 1
+    rows = np.full(len(asked), len(sequences.items))
+    is_known = place >= 0
+    is_known[is_known] = pairs[place[is_known]] == asked[is_known]
+    rows[is_known] = near[place[is_known]]
+    return rows

@@ -69,13 +69,18 @@ class TrainingLists:
         """These lists, each counting for so much."""
         return replace(self, weights=torch.full_like(self.weights, weight))
 
+    def with_others(self) -> "TrainingLists":
+        """The lists that have a candidate besides their positives."""
+        return self.select(((self.candidates > 0) & ~self.labels).any(1).numpy())
+
     def joined(self, others: "TrainingLists") -> "TrainingLists":
-        """These lists, and others with the same features."""
+        """These lists, and others with the same features; by user, so that several processes have the order of one."""
         if not len(others.users):
             return self  # what follows would take the memory of both
         both = self.empty(len(self.users) + len(others.users))
-        both.fill(0, self)
-        both.fill(len(self.users), others)
+        place = np.argsort(np.argsort(np.concatenate([self.users, others.users]), kind="stable"))
+        both.put(place[: len(self.users)], self)
+        both.put(place[len(self.users) :], others)
         return both
 
     def empty(self, count: int) -> "TrainingLists":
@@ -93,8 +98,12 @@ class TrainingLists:
 
     def fill(self, start: int, part: "TrainingLists") -> None:
         """Takes over the lists of a part, from the place `start` on."""
+        self.put(slice(start, start + len(part.users)), part)
+
+    def put(self, places: slice | Int64Array, part: "TrainingLists") -> None:
+        """Takes over the lists of a part, to these places."""
         for name, values in vars(part).items():
-            getattr(self, name)[start : start + len(values)] = values
+            getattr(self, name)[places] = values
 
 
 def new_net(lists: TrainingLists, dim: int, seed: int) -> CandidateNet:
@@ -179,7 +188,8 @@ def _loss(scores: Tensor, labels: Tensor, present: Tensor, weights: Tensor, obje
         losses, counted = functional.binary_cross_entropy_with_logits(scores, labels, reduction="none"), present
     else:
         losses, counted = -scores.masked_fill(~present, UNSEEN).log_softmax(1), labels
-    return (losses * (counted * weights)).sum() / summed((counted * weights).sum())
+    # By how many count, whatever their weights: otherwise a weight would be worth more in a batch of few other lists.
+    return (losses * counted * weights).sum() / summed(counted.sum())
 
 
 @torch.no_grad()

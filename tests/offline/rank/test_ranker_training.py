@@ -143,7 +143,7 @@ def slow_loss(
             elif like:
                 losses.append(np.log(np.exp(own[there]).sum()) - score)
         weights += [weight] * (len(losses) - len(weights))
-    return float(np.average(losses, weights=weights))
+    return float(np.mean(np.multiply(losses, weights)))
 
 
 @OBJECTIVES
@@ -205,9 +205,12 @@ def test_lists_that_were_acted_on_are_fitted_to_where_valid_gains_by_them() -> N
 def test_what_is_fitted_has_positives_and_lists_acted_on_by_their_weight() -> None:
     others = some_lists(count=7, seed=1)
     others.labels[0] = False
+    others.candidates[1] = torch.where(others.labels[1], others.candidates[1], 0)  # nothing to prefer it to
     lists = block_of(others)
     assert len(lists.to_fit(0.0).users) == len(lists.alone.users)
-    assert lists.to_fit(0.5).weights.tolist() == [1.0] * len(lists.alone.users) + [0.5] * 6
+    both = lists.to_fit(0.5)
+    assert both.users[both.weights == 0.5].tolist() == [2, 3, 4, 5, 6] and (np.diff(both.users) >= 0).all()
+    assert both.weights[both.weights != 0.5].tolist() == [1.0] * len(lists.alone.users)
     assert lists.of_half().acted_on.users.tolist() == [0, 2, 4, 6]
 
 
