@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from data_exchange_center import documents, log_tables
 from data_exchange_center.artefact import Array, Json, StateDict
-from data_exchange_center.columns import Column, LogColumn
+from data_exchange_center.columns import Column
 from data_exchange_center.dataset import DatasetDocument
 from data_exchange_center.schemas import IMPRESSION, SIMILAR, Field, external_field, feature_fields, fields
 from data_exchange_center.similar_items import SimilarItemsMetrics
@@ -86,21 +86,6 @@ ONLINE_IMPRESSIONS = Table(
     "Each user's last rows, kept for the end-to-end evaluation, which alone reads them.",
     pa.schema(IMPRESSION),
     sorted_by=(Column.USERID, Column.TIMESTAMP),
-    unique=False,
-)
-ACTED_LISTS = Table(
-    "offline/common/acted_lists.parquet",
-    _SPLIT,
-    "What was seen of each list that an event names, in the vocabularies' indices; empty without a retraining's log.",
-    pa.schema(
-        [
-            (LogColumn.LIST, pa.int64()),
-            (Column.USER_INDEX, pa.int32()),
-            (Column.ITEM_INDEX, pa.int32()),
-            (LogColumn.ACTED, pa.uint8()),
-        ]
-    ),
-    sorted_by=(LogColumn.LIST,),
     unique=False,
 )
 HISTORY = Table(
@@ -312,4 +297,4 @@ RANKER_METRICS = Json(
     "The ranker's order beside recall's on lists of valid and of test, with intervals, and what was tried.",
     documents.RankerMetrics,
 )
-IMPRESSIONS_LOG, EVENTS_LOG, LOG_POSITIONS, EVENT_RATINGS, EXPOSURES, LOG_ROWS = log_tables.OF_THE_WAY_BACK
+IMPRESSIONS_LOG, EVENTS_LOG, LOG_POSITIONS, EVENT_RATINGS, EXPOSURES, LOG_ROWS, ACTED_LISTS = log_tables.OF_THE_WAY_BACK

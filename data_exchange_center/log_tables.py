@@ -14,6 +14,7 @@ from data_exchange_center.table_artefact import Table
 
 _DRAIN = "online_to_offline/s1_log_to_tables.py"
 _ROWS = "online_to_offline/s2_training_rows.py"
+_SPLIT = "offline/preprocess/s1_data_split.py"
 
 
 class StreamPosition(Document):
@@ -164,4 +165,19 @@ LOG_ROWS = Json(
     "How many events answer a list, what became of what was shown, and whether the features shown are training's.",
     LogRows,
 )
-OF_THE_WAY_BACK = (IMPRESSIONS_LOG, EVENTS_LOG, LOG_POSITIONS, EVENT_RATINGS, EXPOSURES, LOG_ROWS)
+ACTED_LISTS = Table(
+    "offline/common/acted_lists.parquet",
+    _SPLIT,
+    "What was seen of each list that an event names, in the vocabularies' indices; empty without a retraining's log.",
+    pa.schema(
+        [
+            (LogColumn.LIST, pa.int64()),
+            (Column.USER_INDEX, pa.int32()),
+            (Column.ITEM_INDEX, pa.int32()),
+            (LogColumn.ACTED, pa.uint8()),
+        ]
+    ),
+    sorted_by=(LogColumn.LIST,),
+    unique=False,
+)
+OF_THE_WAY_BACK = (IMPRESSIONS_LOG, EVENTS_LOG, LOG_POSITIONS, EVENT_RATINGS, EXPOSURES, LOG_ROWS, ACTED_LISTS)

@@ -150,14 +150,11 @@ class People:
             rated=np.concatenate(self._rated).astype(np.int32),
             rated_until=np.cumsum([0, *map(len, self._rated)]),
         )
-        scores = np.empty((len(self.userids), len(self.truth.itemid)), np.float32)
-        for rows in (
-            self.in_panel,
-            ~self.in_panel,
-        ):  # apart: those who act would draw other random numbers for the panel
-            scores[rows] = np.concatenate(
-                [some for _, some in oracle_scores(truth, self.userids[rows])] or [scores[:0]]
-            )
+        scores = np.zeros((len(self.userids), len(self.truth.itemid)), np.float32)
+        for group in (self.in_panel, ~self.in_panel):  # apart, lest the panel's random numbers depend on who acts
+            rows = np.flatnonzero(group)
+            for userids, some in oracle_scores(truth, self.userids[rows]):
+                scores[np.searchsorted(self.userids, userids)] = some
         return scores
 
     def best(self, scores: Float32Array | Int64Array) -> Lists:

@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_exchange_center import catalogue
 from data_exchange_center.columns import Column, LogColumn
 from data_exchange_center.dataset import RatingScale
+from data_exchange_center.log_tables import EXPOSURES
 from data_exchange_center.vocabularies import Categories
 from offline.preprocess.readers.layout import DataSource
 from offline.preprocess.readers.text import DataError
@@ -95,7 +95,7 @@ class WithEvents:
 
     def seen_in_lists(self) -> pa.Table:
         """What was seen of the lists that were acted on, by list: SEEN_COLUMNS of the catalogue's EXPOSURES."""
-        schema = pa.schema([catalogue.EXPOSURES.present_schema.field(name) for name in SEEN_COLUMNS])
+        schema = pa.schema([EXPOSURES.present_schema.field(name) for name in SEEN_COLUMNS])
         return pq.read_table(self.exposures, schema=schema) if self.exposures else schema.empty_table()
 
     def movies(self) -> pd.DataFrame:
