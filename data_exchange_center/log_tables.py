@@ -66,7 +66,8 @@ class LogRows(Document):
     unchecked_lists: dict[str, int]
 
 
-_ENTRY = [(LogColumn.MILLISECONDS, pa.int64()), (LogColumn.NUMBER, pa.int64())]
+LIST_KEY = [LogColumn.MILLISECONDS, LogColumn.NUMBER]  # of a list's entry in the log
+_ENTRY = [(name, pa.int64()) for name in LIST_KEY]
 _TEXT_IDS = [(Column.EXTERNAL_USERID, pa.string()), (Column.EXTERNAL_ITEMID, pa.string())]
 
 IMPRESSIONS_LOG = Table(

@@ -26,7 +26,7 @@ from data_exchange_center.arrays import BoolArray
 from data_exchange_center.columns import Column, LogColumn
 from data_exchange_center.commit import writing
 from data_exchange_center.dataset import DatasetDocument
-from data_exchange_center.log_tables import LogRows
+from data_exchange_center.log_tables import LIST_KEY, LogRows
 from data_exchange_center.stage import run_stage
 from online_to_offline.recomputed_features import FEATURE_READS, CheckedFeatures, check_features
 
@@ -34,9 +34,8 @@ READS = (catalogue.IMPRESSIONS_LOG, catalogue.EVENTS_LOG, catalogue.DATASET, *FE
 WRITES = (catalogue.EVENT_RATINGS, catalogue.EXPOSURES, catalogue.LOG_ROWS)
 
 WINDOW_SECONDS = 1_800
-LIST_KEY = [LogColumn.MILLISECONDS, LogColumn.NUMBER]
 PAIR = [Column.USERID, Column.ITEMID]
-LIST, ACTED_BY = "list", "acted by"  # columns of the joining alone
+LIST, ACTED_BY = LogColumn.LIST, "acted by"  # columns of the joining alone
 BY_NAME, BY_TIME, BY_NONE = 2, 1, 0
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.loop import gate, retrain
 from benchmarks.loop.contender import LatestRows
-from benchmarks.loop.evaluation import ACTING, EXPECTED, PANEL, RECALL, SYSTEMS, by_group, without_panel
+from benchmarks.loop.evaluation import ACTING, EXPECTED, PANEL, RECALL, SYSTEMS, by_group
 from benchmarks.loop.people import People
 from data_exchange_center import catalogue
 from data_exchange_center.columns import Column
@@ -165,9 +165,10 @@ def test_the_panel_stays_as_it_is_while_the_others_act(artefacts: Offline) -> No
     people, size = People(truth, last, 1, 20), len(truth.userid)
     assert people.in_panel.sum() == 20
     before = people.expected()
-    alone, shown = people.go_on(10), without_panel(dict.fromkeys(truth.userid.tolist(), [3, 2]), people)
-    assert len(shown) == size - 20 == len(alone.user) / 10
-    assert not people.in_panel[alone.user].any() and not people.in_panel[people.look(shown).user].any()
+    alone, shown = people.go_on(10), dict.fromkeys(truth.userid.tolist(), truth.itemid.tolist()[:50])
+    rated = people.look(shown)  # all of them are shown a list
+    assert len(shown) == size == len(alone.user) / 10 + 20 and len(rated.user)
+    assert not people.in_panel[alone.user].any() and not people.in_panel[rated.user].any()
     after = people.expected()
     assert (after[people.in_panel] == before[people.in_panel]).all()
     assert (after[~people.in_panel] != before[~people.in_panel]).any(axis=1).all()

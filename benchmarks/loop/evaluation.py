@@ -13,7 +13,7 @@ from offline.metrics import Bootstrap
 
 RECALL = f"recall@{LIST_LENGTH}"
 EXPECTED = f"expected {RECALL}"
-SYSTEMS = ("recommender", "never retrained", "oracle", "popularity alone")
+SERVED, FIRST, ORACLE, POPULAR = SYSTEMS = ("recommender", "never retrained", "oracle", "popularity alone")
 ACTING, PANEL = GROUPS = ("those who act", "panel")
 
 Evaluated = dict[str, dict[str, Float64Array]]  # [users] by system and metric
@@ -41,12 +41,6 @@ def evaluated(lists: Lists, expected: Float32Array, alone: Rated, people: People
     return {EXPECTED: people.found(lists, expected), RECALL: recall(lists, alone, people)}
 
 
-def without_panel(lists: Lists, people: People) -> Lists:
-    """The lists of those who act."""
-    own = people.userids[~people.in_panel].tolist()
-    return {user: lists[user] for user in own if user in lists}
-
-
 def by_group(metrics: Evaluated, before: Evaluated | None, people: People, number: int) -> dict[str, Any]:
     """Each group's means, and what the served lists gain on the round before and over the models never retrained.
 
@@ -56,15 +50,14 @@ def by_group(metrics: Evaluated, before: Evaluated | None, people: People, numbe
         people: who is in the panel.
         number: of the round, the seed of the intervals.
     """
-    served, first = SYSTEMS[:2]
     found: dict[str, Any] = {}
     for group, rows in zip(GROUPS, (~people.in_panel, people.in_panel), strict=True):
         bootstrap = Bootstrap(people.userids[rows], number)
         own = {name: {metric: values[rows] for metric, values in of.items()} for name, of in metrics.items()}
-        known = {metric: values for metric, values in own[served].items() if np.isfinite(values).any()}
-        others = {"gain_over_never_retrained": own[first]}
+        known = {metric: values for metric, values in own[SERVED].items() if np.isfinite(values).any()}
+        others = {"gain_over_never_retrained": own[FIRST]}
         if before is not None:
-            others["gain"] = {metric: values[rows] for metric, values in before[served].items()}
+            others["gain"] = {metric: values[rows] for metric, values in before[SERVED].items()}
         found[group] = {"systems": {name: summary(values, bootstrap) for name, values in own.items()}} | {
             name: {metric: difference(values, other[metric], bootstrap) for metric, values in known.items()}
             for name, other in others.items()

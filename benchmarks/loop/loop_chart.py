@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.drawing import OTHER, OWN, THIRD, chart
-from benchmarks.loop.evaluation import ACTING, EXPECTED, PANEL
+from benchmarks.loop.evaluation import ACTING, EXPECTED, PANEL, SYSTEMS
 
-COLOURS = {"recommender": OWN, "never retrained": "#7ba3dd", "oracle": OTHER, "popularity alone": THIRD}
+COLOURS = dict(zip(SYSTEMS, (OWN, "#7ba3dd", OTHER, THIRD), strict=True))
 TITLES = {PANEL: "Recall@50, the panel: same users, same state", ACTING: "Recall@50, those who act: they use it up"}
 
 

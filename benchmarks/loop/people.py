@@ -118,13 +118,14 @@ class People:
         return Rated(user, item, self._ratings(utilities.ravel()), np.zeros(len(user), np.int64))
 
     def look(self, lists: Lists) -> Rated:
-        """What each user rates of the list that they are shown, by userid; it counts as rated from now on.
+        """What each user who acts rates of the list that they are shown, by userid; it counts as rated from now on.
 
         They look at a place the less likely the further down it is, and choose what they see as likely as they will
         like it.
         """
-        user = np.repeat(np.arange(len(self.userids)), [len(lists.get(u, ())) for u in self.userids.tolist()])
-        shown = [lists.get(u, ()) for u in self.userids.tolist()]
+        userids = zip(self.userids.tolist(), self.in_panel.tolist(), strict=True)
+        shown = [() if in_panel else lists.get(userid, ()) for userid, in_panel in userids]
+        user = np.repeat(np.arange(len(shown)), [len(own) for own in shown])
         item = np.searchsorted(self.truth.itemid, np.concatenate([np.array(own, np.int64) for own in shown]))
         position = np.concatenate([np.arange(1, len(own) + 1) for own in shown])
         utility = self.utilities(user, item)

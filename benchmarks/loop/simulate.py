@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.loop.contender import impressions_of, lists_of, model_after
-from benchmarks.loop.evaluation import SYSTEMS, Evaluated, by_group, coverage, evaluated, without_panel
+from benchmarks.loop.evaluation import FIRST, ORACLE, POPULAR, SERVED, Evaluated, by_group, coverage, evaluated
 from benchmarks.loop.loop_chart import draw_loop
 from benchmarks.loop.loop_tables import loop_tables
 from benchmarks.loop.people import LIST_LENGTH, Lists, People, Rated
@@ -66,7 +66,6 @@ STEPS = 2 * HELD_OUT
 ROUNDS = 3
 ROUND_SECONDS = 7 * 86_400
 LOG_SECONDS = 1.0  # after which the server has logged what it has shown
-SERVED, FIRST, ORACLE, POPULAR = SYSTEMS
 
 
 def run(*command: str) -> int:
@@ -135,9 +134,9 @@ def one_round(
     alone, alone_elsewhere = people.go_on(STEPS), popularity.people.go_on(STEPS)
     metrics = {name: evaluated(lists[name], expected, alone, people) for name in (SERVED, FIRST, ORACLE)}
     metrics[POPULAR] = evaluated(lists[POPULAR], elsewhere, alone_elsewhere, popularity.people)
-    acted = people.look(without_panel(lists[SERVED], people))
+    acted = people.look(lists[SERVED])
     events = send(shop, people, (acted, alone), END + (number + 1) * ROUND_SECONDS, number)
-    for rated in (alone_elsewhere, popularity.people.look(without_panel(lists[POPULAR], people))):
+    for rated in (alone_elsewhere, popularity.people.look(lists[POPULAR])):
         popularity.take(rated)
     report: dict[str, Any] = {
         "round": number,

@@ -53,11 +53,11 @@ def held_out_lists() -> tuple[TrainingLists, Float32Array, Float32Array, UInt8Ar
     impressions = Impressions.load(dataset.features, Sequences.of(parts.offline), frame, *others)
     funnel, block = VALID.funnel(parts.train), frame[Column.SPLIT].to_numpy() == Split.VALID
     lists = lists_of(impressions, funnel, block)
-    half, alone = lists.of_half(), lists.alone
+    half, alone = lists.of_half().to_learn(), lists.alone
     held_out = alone.select(~half_of_users(alone.users) & (alone.relevant > 0))
     vectors = torch.from_numpy(funnel.knowledge.embeddings())
-    net, fit = new_net(half.to_fit(0), vectors.shape[1], dataset.seed), half.to_fit(chosen.acted_on)
-    fit_net(net, fit, vectors, chosen.objective, Schedule[CandidateNet](chosen.epochs), dataset.seed)
+    net, schedule = new_net(half.alone, vectors.shape[1], dataset.seed), Schedule[CandidateNet](chosen.epochs)
+    fit_net(net, half.to_fit(chosen.acted_on), vectors, chosen.objective, schedule, dataset.seed)
     return held_out, score_lists(net, held_out, vectors), directions(funnel.knowledge.vectors), impressions.flags
 
 

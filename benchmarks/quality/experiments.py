@@ -29,10 +29,10 @@ from benchmarks.report import machine, measured_on, table, value_in, write_repor
 from data_exchange_center import catalogue
 from data_exchange_center.arrays import FloatArray, Int64Array
 from data_exchange_center.columns import Column, LogColumn
+from data_exchange_center.log_tables import LIST_KEY
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from online.experiments import Experiment, experiments_of
-from online_to_offline.s2_training_rows import LIST_KEY
 
 LIKED = "liked"
 EXPOSURE_COLUMNS = [*LIST_KEY, LogColumn.POSITION, Column.USERID, Column.LABEL, LogColumn.ARM, LogColumn.TEAM]

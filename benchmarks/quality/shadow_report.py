@@ -13,8 +13,8 @@ import pandas as pd
 from benchmarks.quality.experiment_report import mean_interval, user_means
 from benchmarks.report import table, value_in
 from data_exchange_center.columns import Column, LogColumn
+from data_exchange_center.log_tables import LIST_KEY
 from offline.metrics import Interval
-from online_to_offline.s2_training_rows import LIST_KEY
 
 LIKED, OTHER = "_liked", "_other"  # suffixes of the columns of pairs
 

@@ -21,6 +21,7 @@ from data_exchange_center.artefact import Artefacts
 from data_exchange_center.columns import Column, LogColumn, Split
 from data_exchange_center.commit import writing
 from data_exchange_center.dataset import DatasetDocument
+from data_exchange_center.log_tables import LIST_KEY
 from data_exchange_center.settings import Settings
 from data_exchange_center.stage import run_stage
 from data_exchange_center.vocabularies import Categories
@@ -36,7 +37,7 @@ from offline.preprocess.encoding import (
     with_titles,
 )
 from offline.preprocess.readers.layout import DataSource
-from offline.preprocess.readers.with_events import LIST_KEY, WithEvents
+from offline.preprocess.readers.with_events import WithEvents
 from offline.preprocess.splitting import SplitRatings, row_counts
 from offline.thin_data import lack
 
@@ -104,7 +105,7 @@ def acted_lists(data: DataSource, ratings: SplitRatings) -> pa.Table:
         vocabulary_index(seen[name].to_numpy(), ids)
         for name, ids in ((Column.USERID, ratings.user_ids), (Column.ITEMID, ratings.item_ids))
     )
-    number = seen.groupby(list(LIST_KEY), sort=False).ngroup().to_numpy()
+    number = seen.groupby(LIST_KEY, sort=False).ngroup().to_numpy()
     # An id of no vocabulary has no offline row: there is nothing to learn of it.
     is_known = (users > 0) & (items > 0) & (seen[LogColumn.NAMED] == 1).to_numpy()
     columns = number, users, items, seen[LogColumn.ACTED].to_numpy()

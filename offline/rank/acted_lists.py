@@ -54,8 +54,8 @@ class ActedLists:
             for name in (LogColumn.LIST, Column.USER_INDEX, Column.ITEM_INDEX, LogColumn.ACTED)
         )
         rows = np.where(acted == 1, _rows_of(users, items, sequences), PASSED_OVER)
-        count, is_found = len(sequences.items), rows >= 0
-        is_found &= rows < count
+        count = len(sequences.items)
+        is_found = (rows >= 0) & (rows < count)
         answers = np.zeros(count, bool)
         answers[rows[is_found]] = True
         liked = np.zeros(len(rows), bool)

@@ -82,10 +82,13 @@ class OfBlock:
     alone: TrainingLists
     acted_on: TrainingLists
 
+    def to_learn(self) -> "OfBlock":
+        """Those that teach something."""
+        return OfBlock(self.alone.with_positives(), self.acted_on.with_positives().with_others())
+
     def to_fit(self, weight: float) -> TrainingLists:
-        """Those with something to learn; of the lists acted on each counts for so much, and at 0 there are none."""
-        own = self.alone.with_positives()
-        return own.joined(self.acted_on.with_positives().with_others().weighted(weight)) if weight else own
+        """All of them; each one acted on counts for so much, and at 0 there are none of these."""
+        return self.alone.joined(self.acted_on.weighted(weight)) if weight else self.alone
 
     def of_half(self) -> "OfBlock":
         """Those of the users that a choice is fitted to."""
@@ -120,16 +123,15 @@ def try_objective(
         lists: of valid.
         vectors, seed: as for `fit_net`.
     """
-    half, held_out = lists.of_half(), lists.alone.select(~half_of_users(lists.alone.users))
+    half, held_out = lists.of_half().to_learn(), lists.alone.select(~half_of_users(lists.alone.users))
 
     def ndcg(net: CandidateNet) -> float:
         values = gathered(list_metrics(score_lists(net, held_out, vectors), held_out)["ndcg@10"])
         return float(values.mean()) if len(values) else 0.0
 
-    net = new_net(half.to_fit(0), vectors.shape[1], seed)  # standardised alike, whatever the lists acted on count for
-    best = fit_net(
-        net, half.to_fit(acted_on), vectors, objective, Schedule(MOST_EPOCHS, ndcg, PATIENCE, MINIMUM_GAIN), seed
-    )
+    net = new_net(half.alone, vectors.shape[1], seed)  # standardised alike, whatever the lists acted on count for
+    schedule = Schedule(MOST_EPOCHS, ndcg, PATIENCE, MINIMUM_GAIN)
+    best = fit_net(net, half.to_fit(acted_on), vectors, objective, schedule, seed)
     return RankerTrial(
         objective=objective,
         acted_on=acted_on,

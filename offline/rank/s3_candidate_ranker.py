@@ -119,7 +119,7 @@ def fit_and_measure(impressions: Impressions, parts: Parts, split: UInt8Array, d
     lists = lists_of(impressions, funnel, valid)
     chosen, tried = choose_objective(lists, vectors, seed)
     rank = new_net(lists.alone, vectors.shape[1], seed)
-    _go_on(rank, lists.to_fit(chosen.acted_on), vectors, chosen.objective, chosen.epochs, seed)
+    _go_on(rank, lists.to_learn().to_fit(chosen.acted_on), vectors, chosen.objective, chosen.epochs, seed)
 
     funnel = MEASURED.funnel(parts.training)
     vectors = torch.from_numpy(funnel.knowledge.embeddings())
@@ -138,7 +138,7 @@ def fit_and_measure(impressions: Impressions, parts: Parts, split: UInt8Array, d
     drawn = np.isin(np.flatnonzero(test), drawn_rows(test, seed))
     _go_on(like, rated.select(drawn), vectors, "pointwise", -(-chosen_like[0] // GOING_ON), seed + 1)
     epochs = -(-chosen.epochs // GOING_ON)
-    _go_on(rank, lists.to_fit(chosen.acted_on), vectors, chosen.objective, epochs, seed + 1)
+    _go_on(rank, lists.to_learn().to_fit(chosen.acted_on), vectors, chosen.objective, epochs, seed + 1)
     return Nets(like, rank, metrics)
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from data_exchange_center.columns import Column, LogColumn
 from data_exchange_center.dataset import RatingScale
-from data_exchange_center.log_tables import EXPOSURES
+from data_exchange_center.log_tables import EXPOSURES, LIST_KEY
 from data_exchange_center.vocabularies import Categories
 from offline.preprocess.readers.layout import DataSource
 from offline.preprocess.readers.text import DataError
@@ -22,7 +22,6 @@ from offline.preprocess.readers.text import DataError
 EVENTS_FILE = "offline/raw/event_ratings.parquet"
 EXPOSURES_FILE = "offline/raw/exposures.parquet"
 
-LIST_KEY = (LogColumn.MILLISECONDS, LogColumn.NUMBER)  # of a list's entry in the log
 SEEN_COLUMNS = (*LIST_KEY, Column.USERID, Column.ITEMID, LogColumn.NAMED, LogColumn.ACTED)
 
 

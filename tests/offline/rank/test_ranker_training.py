@@ -207,8 +207,8 @@ def test_what_is_fitted_has_positives_and_lists_acted_on_by_their_weight() -> No
     others.labels[0] = False
     others.candidates[1] = torch.where(others.labels[1], others.candidates[1], 0)  # nothing to prefer it to
     lists = block_of(others)
-    assert len(lists.to_fit(0.0).users) == len(lists.alone.users)
-    both = lists.to_fit(0.5)
+    assert len(lists.to_learn().to_fit(0.0).users) == len(lists.alone.users)
+    both = lists.to_learn().to_fit(0.5)
     assert both.users[both.weights == 0.5].tolist() == [2, 3, 4, 5, 6] and (np.diff(both.users) >= 0).all()
     assert both.weights[both.weights != 0.5].tolist() == [1.0] * len(lists.alone.users)
     assert lists.of_half().acted_on.users.tolist() == [0, 2, 4, 6]
